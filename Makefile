@@ -1,0 +1,80 @@
+# Two commands do everything on a fresh Debian or Ubuntu machine:
+#   make demo   dub a real live stream end to end and write a report
+#   make test   lint, types, import rules and the whole test suite
+# Both install what they need first (system packages as root or by sudo, Python packages into .venv) and say so.
+
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DEMO_ARGS ?=
+UP_ARGS ?=
+
+.PHONY: help setup setup-run setup-stream setup-sts demo up dev test check fmt lint typecheck imports unit bench bench-speech clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+# $(1) the virtual environment, $(2) system package groups, $(3) extras
+define install
+	@scripts/system-packages.sh python $(2)
+	@echo "==> Installing babelcast[$(3)] into $(1)"
+	@test -x $(1)/bin/python || "$$(scripts/find-python.sh)" -m venv $(1)
+	@$(1)/bin/python $(PIP_INSTALL) -e '.[$(3)]'
+endef
+
+$(VENV)/.run: pyproject.toml constraints.txt scripts/system-packages.sh
+	$(call install,$(VENV),stream sts,stream$(comma)sts$(comma)console)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(call install,$(VENV),stream sts test,stream$(comma)sts$(comma)bridge$(comma)console$(comma)dev)
+	@touch $@
+
+comma := ,
+
+setup-run: $(VENV)/.run ## What the demo and `up` need
+setup: $(VENV)/.dev ## Everything, with the tools for development
+
+setup-stream: ## A stream host alone, in .venv-stream
+	$(call install,.venv-stream,stream,stream)
+
+setup-sts: ## The speech service alone, in .venv-sts
+	$(call install,.venv-sts,sts,sts)
+
+demo: setup-run ## Dub a made live stream end to end; report in demo-report/ (DEMO_ARGS="--seconds 30 …")
+	@$(BIN)/babelcast demo --report demo-report $(DEMO_ARGS)
+
+up: setup-run ## Run everything on this machine (UP_ARGS="--config babelcast.yaml")
+	@$(BIN)/babelcast up $(UP_ARGS)
+
+dev: setup ## As `up`, with readable debug logs
+	@$(BIN)/babelcast up --log-format text --log-level debug $(UP_ARGS)
+
+test: setup check ## Install, then lint, types, import rules and every test that can run here
+
+check: lint typecheck imports ## What CI runs, without the set-up
+	@$(BIN)/python -m pytest -q
+
+lint:
+	@$(BIN)/ruff check src tests bench
+	@$(BIN)/ruff format --check --quiet src tests bench || { echo "run: make fmt"; exit 1; }
+
+typecheck:
+	@$(BIN)/mypy
+
+imports:
+	@$(BIN)/lint-imports --no-logo
+
+fmt: setup ## Format the code
+	@$(BIN)/ruff check --fix-only --quiet src tests bench
+	@$(BIN)/ruff format src tests bench
+
+unit: setup ## The fast tests alone
+	@$(BIN)/python -m pytest -q -m unit
+
+bench: setup ## Measure, and write bench/README.md again (minutes)
+	@$(BIN)/python bench/run.py
+
+clean: ## Remove what these targets made
+	rm -rf $(VENV) .venv-stream .venv-sts demo-report build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,3 @@
+from babelcast.cli import main
+
+main()

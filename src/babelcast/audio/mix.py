@@ -1,0 +1,231 @@
+"""``output = background × bg_gain + dubbed × dub_gain + original × original_gain``, or the fallback in force.
+
+The mixer weighs four parts: the background B, the speech S = original − background, the dub D and a repetition R
+of the last dub. Every mode is four gains, so a change of mode is a change of gains, and the background, which most
+modes share, doesn't bump in a crossfade. Where the background is missing, B and S get the same gain: their sum is
+the original then, whatever B holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from babelcast.audio.fallback import FallbackMode
+from babelcast.audio.limit import LOOKAHEAD, PeakLimiter
+from babelcast.audio.schedule import DubTrack
+from babelcast.audio.source import SourceAudio
+from babelcast.units import CHANNELS, RATE, Pcm
+
+CELL = RATE // 100
+"""Modes change on a grid of 10 ms, so the result doesn't depend on how the timeline is cut into blocks."""
+CROSSFADE = RATE * 7 // 100
+"""Samples of an equal-power crossfade between modes: 70 ms."""
+RAMP = RATE // 20
+"""Samples over which changed settings come into force: 50 ms."""
+MIXER_LOOKAHEAD = CROSSFADE + CELL + LOOKAHEAD
+"""Samples past the end of a block that must be known for a change of mode to be complete in time."""
+
+_REPEAT_PAUSE = RATE // 2
+
+_Gains = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MixSettings:
+    """Linear gains. ``ducked_gain`` is the original's in the fallback ``ducked``, and where the background is
+    missing while the dub is on air and ``missing_background`` says so."""
+
+    bg_gain: float = 1.0
+    dub_gain: float = 1.0
+    original_gain: float = 0.0
+    ducked_gain: float = 0.2
+    missing_background: Literal["ducked", "original"] = "ducked"
+    ceiling_db: float = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedBlock:
+    """``samples``: float32, shape (n, 2). ``mode``: the fallback asked for, None for the dub.
+
+    ``background_missing``: samples of the block for which the source is there, but not its background.
+    """
+
+    samples: Pcm
+    mode: FallbackMode | None
+    dub_active: bool
+    background_missing: int
+
+
+class Mixer:
+    """Takes whatever the timeline holds; never waits. State: gains, limiter, and a few rendered milliseconds.
+
+    ``dub`` is None where nothing is dubbed (backend ``none``): then render with the fallback ``original``.
+    Render forward; a jump starts anew. ``settings`` may be replaced at any time.
+    """
+
+    def __init__(self, source: SourceAudio, dub: DubTrack | None, settings: MixSettings | None = None) -> None:
+        self.settings = settings or MixSettings()
+        self._source = source
+        self._dub = dub
+        self._fallback_samples: dict[FallbackMode, int] = {}
+        self._background_missing = 0
+        self._started = False
+        self._pos = 0
+        self._mixed_to = 0
+        self._skip = 0
+        self._out: Pcm = np.zeros((0, CHANNELS), np.float32)
+        self._limiter = PeakLimiter(CHANNELS, self.settings.ceiling_db)
+        self._from: _Gains | None = None
+        self._to: _Gains | None = None
+        self._state: tuple[FallbackMode | None, bool] | None = None
+        self._fade_start = 0
+        self._fade_length = 1
+        self._repeat: Pcm | None = None
+        self._repeat_start = 0
+
+    @property
+    def fallback_samples(self) -> dict[FallbackMode, int]:
+        """Samples rendered in each fallback."""
+        return dict(self._fallback_samples)
+
+    @property
+    def background_missing(self) -> int:
+        """Samples in all that were there without their background, while the mode needed it."""
+        return self._background_missing
+
+    def render(self, pos: int, n: int, fallback: FallbackMode | None = None) -> RenderedBlock:
+        """Samples [pos, pos + n) in the given mode (None: the dub)."""
+        if not self._started or pos != self._pos:
+            self._restart(pos)
+            self._started = True
+        missing = self._source.background_lacks(pos, n)
+        needed = pos + n + LOOKAHEAD - self._mixed_to
+        if needed > 0:
+            self._mix(-(-needed // CELL) * CELL, fallback)
+        out = self._out[:n]
+        self._out = self._out[n:]
+        self._pos = pos + n
+        if fallback is not None:
+            self._fallback_samples[fallback] = self._fallback_samples.get(fallback, 0) + n
+        if fallback != "original":
+            self._background_missing += missing
+        active = self._dub is not None and self._dub.active(pos, n)
+        return RenderedBlock(out, fallback, active, missing)
+
+    def _restart(self, pos: int) -> None:
+        self._pos = pos
+        self._mixed_to = pos // CELL * CELL
+        self._limiter = PeakLimiter(CHANNELS, self.settings.ceiling_db)
+        self._skip = LOOKAHEAD + pos - self._mixed_to  # the limiter's first output lies before pos
+        self._out = np.zeros((0, CHANNELS), np.float32)
+        self._from = self._to = None
+        self._state = None
+        self._fade_start = 0
+        self._repeat = None
+
+    # -- gains
+
+    def _target(self, mode: FallbackMode | None, background_missing: bool) -> _Gains:
+        s = self.settings
+        if background_missing and mode != "silence":
+            stand_in = s.ducked_gain if mode == "ducked" or s.missing_background == "ducked" else 1.0
+            if mode == "original":
+                stand_in = 1.0
+            return (stand_in, stand_in, s.dub_gain if mode is None else 0.0, s.dub_gain if mode == "repeat" else 0.0)
+        if mode is None:
+            return (s.bg_gain + s.original_gain, s.original_gain, s.dub_gain, 0.0)
+        if mode == "original":
+            return (1.0, 1.0, 0.0, 0.0)
+        if mode == "background":
+            return (s.bg_gain, 0.0, 0.0, 0.0)
+        if mode == "ducked":
+            return (s.ducked_gain, s.ducked_gain, 0.0, 0.0)
+        if mode == "repeat":
+            return (s.bg_gain, 0.0, 0.0, s.dub_gain)
+        return (0.0, 0.0, 0.0, 0.0)
+
+    def _aim(self, at: int, target: _Gains, length: int) -> None:
+        if self._to is None or self._from is None:
+            self._from = self._to = target
+            return
+        if target == self._to:
+            return
+        now = self._gains_at(np.array([at], np.float32) - np.float32(self._fade_start))[0]
+        self._from = (float(now[0]), float(now[1]), float(now[2]), float(now[3]))
+        self._to = target
+        self._fade_start = at
+        self._fade_length = length
+
+    def _gains_at(self, since_start: Pcm) -> Pcm:
+        """Gains, shape (n, 4): what grows grows as a sine, what falls falls as a cosine (equal power)."""
+        assert self._from is not None and self._to is not None
+        angle = np.clip(since_start / np.float32(self._fade_length), 0.0, 1.0) * np.float32(np.pi / 2)
+        rise, fall = np.sin(angle), 1.0 - np.cos(angle)
+        columns = [a + (b - a) * (rise if b >= a else fall) for a, b in zip(self._from, self._to, strict=True)]
+        gains: Pcm = np.stack(columns, axis=1).astype(np.float32)
+        return gains
+
+    # -- rendering
+
+    def _mix(self, n: int, mode: FallbackMode | None) -> None:
+        """Mix the next ``n`` samples (whole cells), in runs of cells that share their mode."""
+        start, stop = self._mixed_to, self._mixed_to + n
+        if self._source.background_lacks(start, n + CROSSFADE):
+            for cell in range(start, stop, CELL):
+                self._mix_run(cell, CELL, mode, self._source.background_lacks(cell, CELL + CROSSFADE) > 0)
+        else:
+            self._mix_run(start, n, mode, False)
+        self._mixed_to = stop
+
+    def _mix_run(self, pos: int, n: int, mode: FallbackMode | None, missing: bool) -> None:
+        self._limiter.ceiling_db = self.settings.ceiling_db
+        changed_mode = self._state != (mode, missing)
+        if mode == "repeat" and (self._state is None or self._state[0] != "repeat"):
+            self._repeat = self._dub.last_spoken() if self._dub else None
+            self._repeat_start = pos
+        self._state = (mode, missing)
+        self._aim(pos, self._target(mode, missing), CROSSFADE if changed_mode else RAMP)
+        mixed = self._sum(pos, n)
+        out = self._limiter.process(mixed)
+        if self._skip:
+            skipped = min(self._skip, n)
+            self._skip -= skipped
+            out = out[skipped:]
+        self._out = np.concatenate((self._out, out)) if len(self._out) else out
+
+    def _sum(self, pos: int, n: int) -> Pcm:
+        assert self._to is not None
+        voice = self._dub.read(pos, n)[0] if self._dub is not None else None
+        fading = pos < self._fade_start + self._fade_length and self._from != self._to
+        if not fading:
+            return self._weigh(pos, n, voice, self._to)
+        since = np.arange(n, dtype=np.float32) + np.float32(pos - self._fade_start)
+        gains = self._gains_at(since)
+        return self._weigh(pos, n, voice, gains.T[:, :, None])
+
+    def _weigh(self, pos: int, n: int, voice: Pcm | None, gains: _Gains | Pcm) -> Pcm:
+        background_gain, speech_gain, dub_gain, repeat_gain = gains
+        fixed = isinstance(gains, tuple)
+        # B × b + S × s = B × (b − s) + original × s
+        difference = background_gain - speech_gain
+        out = np.zeros((n, CHANNELS), np.float32)
+        if not fixed or difference:
+            out += self._source.read_background(pos, n)[0] * difference
+        if not fixed or speech_gain:
+            out += self._source.read_original(pos, n)[0] * speech_gain
+        if voice is not None and (not fixed or dub_gain):
+            out += voice[:, None] * dub_gain
+        if self._repeat is not None and (not fixed or repeat_gain):
+            out += self._repeated(pos, n)[:, None] * repeat_gain
+        return out
+
+    def _repeated(self, pos: int, n: int) -> Pcm:
+        """The last dub, over and over, with half a second between."""
+        assert self._repeat is not None
+        period = len(self._repeat) + _REPEAT_PAUSE
+        at = (np.arange(pos, pos + n) - self._repeat_start) % period
+        looped: Pcm = np.where(at < len(self._repeat), self._repeat[np.minimum(at, len(self._repeat) - 1)], 0.0)
+        return looped.astype(np.float32, copy=False)

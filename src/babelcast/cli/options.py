@@ -1,0 +1,34 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="BABELCAST_CONFIG",
+    help="The config file; without one, all settings have their defaults.",
+)
+
+log_format_option = click.option(
+    "--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True, help="How log lines look."
+)
+
+log_level_option = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least severe level that is logged.",
+)
+
+
+def default_state_dir() -> Path:
+    """``$XDG_STATE_HOME/babelcast``, or ``~/.local/state/babelcast``."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "babelcast"

@@ -1,0 +1,86 @@
+"""``babelcast orchestrator``: events, workers, egress and the REST API, beside a media server that runs already."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from babelcast.cli.options import config_option, default_state_dir, log_format_option, log_level_option
+from babelcast.cli.running import run_until_signalled
+from babelcast.config import Config, load_config
+from babelcast.errors import MediaServerError
+from babelcast.media_server.base import MediaServer
+from babelcast.media_server.mediamtx import MediaMtx
+from babelcast.media_server.relay.client import RelayClient
+from babelcast.orchestrator.launchers.process import ProcessLauncher
+from babelcast.orchestrator.service import Orchestrator
+from babelcast.orchestrator.store import Store
+from babelcast.telemetry.logs import LogFormat, setup_logging
+
+log = logging.getLogger(__name__)
+
+DEFAULT_API = "http://127.0.0.1:9997"
+
+
+@click.command("orchestrator")
+@config_option
+@click.option("--media-server-api", help=f"Its API's address; the config's mediamtx.api, or {DEFAULT_API}.")
+@click.option("--relay-rtmp", help="rtmp://HOST:PORT of the embedded relay, when that is the media server.")
+@click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), help="Database and workers' files.")
+@click.option(
+    "--workers-at-exit",
+    type=click.Choice(["keep", "stop"]),
+    default="keep",
+    show_default=True,
+    help="keep: they stay on air, and the next orchestrator with the same state directory takes them over.",
+)
+@log_format_option
+@log_level_option
+def command(
+    config_file: Path | None,
+    media_server_api: str | None,
+    relay_rtmp: str | None,
+    state_dir: Path | None,
+    workers_at_exit: Literal["keep", "stop"],
+    log_format: LogFormat,
+    log_level: str,
+) -> None:
+    """Keep one worker per live stream, send programmes to their destinations, answer the REST API.
+
+    Prints one line that begins with "ready". Without --workers-at-exit stop, its end interrupts no dubbing, but the
+    destinations get nothing until it is back.
+    """
+    setup_logging(log_format, log_level)
+    config = load_config(config_file) if config_file else Config()
+    api = media_server_api or config.mediamtx.api or DEFAULT_API
+    state_dir = state_dir or config.state_dir or default_state_dir()
+    launcher = ProcessLauncher(state_dir, orphans="adopt" if workers_at_exit == "keep" else "die")
+    run_until_signalled(_serve(config, api, relay_rtmp, launcher, state_dir))
+
+
+async def _serve(config: Config, api: str, relay_rtmp: str | None, launcher: ProcessLauncher, state_dir: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        server = RelayClient(api, relay_rtmp) if relay_rtmp else await _attach(api)
+        stack.push_async_callback(server.aclose)
+        store = stack.enter_context(contextlib.closing(Store.in_directory(state_dir)))
+        orchestrator = Orchestrator(config, server, launcher, store)
+        await stack.enter_async_context(orchestrator.running())
+        click.echo(f"ready: API {orchestrator.api_url}/docs · events to {orchestrator.events_url}")
+        await asyncio.Event().wait()
+
+
+async def _attach(api: str) -> MediaServer:
+    """Waits for the media server: after a reboot it may be up later than we are."""
+    while True:
+        try:
+            return await MediaMtx.attach(api)
+        except MediaServerError as error:
+            if not error.retryable:
+                raise
+            log.warning("waiting for the media server: %s", error)
+            await asyncio.sleep(2.0)

@@ -1,0 +1,37 @@
+"""What long-running commands share: an end by Ctrl-C or SIGTERM that cleans up."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run_until_signalled(main: Coroutine[Any, Any, T]) -> T | None:
+    """Run ``main``; the first SIGINT or SIGTERM cancels it and waits for its clean-up, and further ones are ignored.
+
+    Returns its result, or None when it was ended by a signal.
+    """
+
+    async def guarded() -> T | None:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(main)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, _cancel_once(task))
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return None
+
+    return asyncio.run(guarded())
+
+
+def _cancel_once(task: asyncio.Task[T]) -> Any:
+    def cancel() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    return cancel

@@ -1,0 +1,46 @@
+"""``babelcast up``: everything on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from babelcast.app import App, Launch, running
+from babelcast.cli.options import config_option, default_state_dir, log_format_option, log_level_option
+from babelcast.cli.running import run_until_signalled
+from babelcast.config import Config, load_config
+from babelcast.telemetry.logs import LogFormat, setup_logging
+
+
+@click.command("up")
+@config_option
+@log_format_option
+@log_level_option
+def command(config_file: Path | None, log_format: LogFormat, log_level: str) -> None:
+    """Run everything on this machine: media server, speech service, orchestrator.
+
+    Prints one line that begins with "ready" when publishers may come. Ctrl-C ends all of it.
+    """
+    setup_logging(log_format, log_level)
+    config = load_config(config_file) if config_file else Config()
+    launch = Launch(config.state_dir or default_state_dir(), log_format, log_level)
+    run_until_signalled(_up(config, launch))
+
+
+async def _up(config: Config, launch: Launch) -> None:
+    async with running(config, launch, click.echo) as app:
+        click.echo(ready_line(config, app))
+        await asyncio.Event().wait()
+
+
+def ready_line(config: Config, app: App) -> str:
+    """Where to publish, to watch and to read the API, for the streams of the file or for any."""
+    stream_id = next(iter(config.streams), "my-show")
+    languages = config.stream(stream_id).target_languages
+    watch = [app.watch_url(stream_id, language) for language in languages] if len(languages) > 1 else None
+    return (
+        f"ready: publish to {app.publish_url(stream_id)} · watch {' '.join(watch or [app.watch_url(stream_id)])} "
+        f"· API {app.api_url}/docs" + ("" if config.streams else " (any name may stand for my-show)")
+    )

@@ -1,0 +1,314 @@
+"""The config file ``babelcast.yaml``: read once at an entry point, passed down as frozen objects.
+
+Every error names the file, the line and the dotted key. ``${NAME}`` in a string is replaced from the environment
+(``${NAME:-default}`` where it may be absent), so that secrets stay out of the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from babelcast.errors import ConfigError
+from babelcast.spec import (
+    MAX_DELAY_S,
+    MIN_DELAY_S,
+    BackendKind,
+    FallbackMode,
+    LanguageTag,
+    MixSpec,
+    SeparationMode,
+    StreamId,
+)
+
+MediaServerChoice = Literal["auto", "mediamtx", "relay"]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Listen(_Section):
+    """Addresses to listen on; port 0 takes a free one. The API stays on loopback unless told otherwise.
+
+    ``rtsp``, ``srt`` and ``webrtc`` are MediaMTX's; null switches one off. The relay has RTMP alone.
+    """
+
+    host: str = "0.0.0.0"
+    """Interface for publishers and viewers."""
+    rtmp: Port = 1935
+    rtsp: Port | None = 8554
+    srt: Port | None = 8890
+    webrtc: Port | None = 8889
+    api_host: str = "127.0.0.1"
+    api: Port = 8080
+
+
+class Destination(_Section):
+    """Where a finished programme is sent: ``url`` with ``key`` appended as its last path component."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+    url: str
+    key: SecretStr | None = None
+    language: LanguageTag | None = None
+    """Which target language to send; the stream's first by default."""
+    enabled: bool = True
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, url: str) -> str:
+        if not re.match(r"^rtmps?://[^/\s]+/\S*", url):
+            raise ValueError("must be rtmp://HOST/APP or rtmps://HOST/APP")
+        return url
+
+
+class StreamSettings(_Section):
+    """What can be set for one stream, and under ``defaults`` for all."""
+
+    source_language: LanguageTag = "en"
+    target_languages: tuple[LanguageTag, ...] = Field(default=("es",), min_length=1)
+    voice: str | None = None
+    delay: float = Field(default=6.0, ge=MIN_DELAY_S, le=MAX_DELAY_S)
+    """Seconds between a picture coming in and the same picture going out."""
+    backend: BackendKind = "sts"
+    fallback: FallbackMode = "original"
+    separation: SeparationMode = "auto"
+    mix: MixSpec = MixSpec()
+    audio_bitrate: int = Field(default=160_000, ge=32_000, le=512_000)
+    """Bits per second of the published AAC."""
+
+    @field_validator("target_languages")
+    @classmethod
+    def _distinct(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(languages)) != len(languages):
+            raise ValueError("a language is named twice")
+        return languages
+
+
+class StreamConfig(StreamSettings):
+    """One stream, defaults applied."""
+
+    destinations: tuple[Destination, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_destinations(self) -> StreamConfig:
+        names = [destination.name for destination in self.destinations]
+        if len(set(names)) != len(names):
+            raise ValueError("two destinations have the same name")
+        for destination in self.destinations:
+            if destination.language is not None and destination.language not in self.target_languages:
+                raise ValueError(
+                    f"destination {destination.name} asks for language {destination.language}, "
+                    "which is not in target_languages"
+                )
+        return self
+
+
+class Speech(_Section):
+    """The speech service. Without ``url``, ``babelcast up`` starts one of its own on this machine."""
+
+    url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    token: SecretStr | None = None
+
+
+class MediaMtxSettings(_Section):
+    """``binary``: which program to start. ``api``: use a running MediaMTX instead, by its API's address."""
+
+    binary: Path | None = None
+    api: str | None = Field(default=None, pattern=r"^https?://\S+$")
+
+
+class Config(_Section):
+    """The whole file."""
+
+    media_server: MediaServerChoice = "auto"
+    listen: Listen = Listen()
+    mediamtx: MediaMtxSettings = MediaMtxSettings()
+    speech: Speech = Speech()
+    api_token: SecretStr | None = None
+    state_dir: Path | None = None
+    """Where the state database and the workers' files live; ``~/.local/state/babelcast`` by default."""
+    defaults: StreamSettings = StreamSettings()
+    streams: dict[StreamId, StreamConfig] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _token_beyond_loopback(self) -> Config:
+        if self.listen.api_host not in {"127.0.0.1", "::1", "localhost"} and self.api_token is None:
+            raise ValueError("listen.api_host opens the API to the network: set api_token as well")
+        return self
+
+    def stream(self, stream_id: str) -> StreamConfig:
+        """The settings of ``stream_id``; a stream that the file does not name gets the defaults."""
+        return self.streams.get(stream_id) or StreamConfig(**dict(self.defaults))
+
+    def languages(self) -> set[tuple[str, str]]:
+        """Every (source, target) pair that a stream of this file may ask for."""
+        settings: list[StreamSettings] = [self.defaults, *self.streams.values()]
+        return {(s.source_language, target) for s in settings if s.backend == "sts" for target in s.target_languages}
+
+
+@dataclass
+class _Document:
+    """A parsed YAML document that remembers on which line each key stands."""
+
+    value: Any = None
+    lines: dict[tuple[str | int, ...], int] = field(default_factory=dict)
+
+    def line_of(self, location: tuple[str | int, ...]) -> int | None:
+        while location:
+            if location in self.lines:
+                return self.lines[location]
+            location = location[:-1]
+        return self.lines.get(())
+
+
+def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read and check ``path``. Raises ConfigError, which names the first wrong key and its line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            "no such config file", file=str(path), hint="babelcast up without --config needs none"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"can't read the config file: {error}", file=str(path)) from error
+    return parse_config(text, file=str(path), environment=environment)
+
+
+def parse_config(text: str, *, file: str = "babelcast.yaml", environment: Mapping[str, str] = os.environ) -> Config:
+    """As :func:`load_config`, from text."""
+    document = _parse_yaml(text, file, environment)
+    value = document.value if document.value is not None else {}
+    if not isinstance(value, dict):
+        raise ConfigError("the file must be a mapping of settings", file=file, line=1)
+    defaults, streams = value.get("defaults"), value.get("streams")
+    if isinstance(streams, dict):
+        base = defaults if isinstance(defaults, dict) else {}
+        value = value | {"streams": {name: _with_defaults(base, stream) for name, stream in streams.items()}}
+    try:
+        return Config.model_validate(value)
+    except ValidationError as error:
+        raise _config_error(error, document, file) from None
+
+
+def _with_defaults(defaults: dict[str, Any], stream: Any) -> Any:
+    """``stream`` over ``defaults``. What is not a mapping is left to be refused by the schema."""
+    if stream is None:
+        return defaults
+    if not isinstance(stream, dict):
+        return stream
+    mix = {"mix": defaults["mix"] | stream["mix"]} if _both_mappings(defaults.get("mix"), stream.get("mix")) else {}
+    return defaults | stream | mix
+
+
+def _both_mappings(first: Any, second: Any) -> bool:
+    return isinstance(first, dict) and isinstance(second, dict)
+
+
+def _parse_yaml(text: str, file: str, environment: Mapping[str, str]) -> _Document:
+    document = _Document()
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            document.value = _value(root, (), document, file, environment)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise ConfigError(f"not valid YAML: {error.problem}", file=file, line=line) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", file=file) from error
+    return document
+
+
+def _value(
+    node: yaml.Node, location: tuple[str | int, ...], document: _Document, file: str, environment: Mapping[str, str]
+) -> Any:
+    line = node.start_mark.line + 1
+    document.lines.setdefault(location, line)
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            inner = (*location, key)
+            key_line = key_node.start_mark.line + 1
+            if key in mapping:
+                raise ConfigError("this key is given twice", file=file, line=key_line, key=_dotted(inner))
+            document.lines[inner] = key_line
+            mapping[key] = _value(value_node, inner, document, file, environment)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*location, index), document, file, environment) for index, item in enumerate(node.value)]
+    plain = yaml.SafeLoader("")
+    try:
+        value = plain.construct_object(node)
+    finally:
+        plain.dispose()
+    return _substitute(value, location, line, file, environment) if isinstance(value, str) else value
+
+
+def _substitute(
+    text: str, location: tuple[str | int, ...], line: int, file: str, environment: Mapping[str, str]
+) -> str:
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = environment.get(name, default)
+        if found is None:
+            raise ConfigError(
+                f"the environment has no {name}",
+                file=file,
+                line=line,
+                key=_dotted(location),
+                hint=f"export {name}=… before starting, or write ${{{name}:-default}}",
+            )
+        return found
+
+    return _VARIABLE.sub(replace, text)
+
+
+def _dotted(location: tuple[str | int, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _config_error(error: ValidationError, document: _Document, file: str) -> ConfigError:
+    # values are left out: one of them may be a key
+    first = error.errors(include_url=False, include_input=False)[0]
+    location = tuple(first["loc"])
+    if location and location[-1] == "[key]":
+        location = location[:-1]
+    message, hint = first["msg"].removeprefix("Value error, "), None
+    if first["type"] == "extra_forbidden":
+        message = f"there is no setting {location[-1]!r} here"
+        known = _known_keys(location)
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+    if location[:1] == ("streams",) and len(location) > 2 and location not in document.lines:
+        inherited = ("defaults", *location[2:])
+        location = inherited if inherited in document.lines else location
+    return ConfigError(message, file=file, key=_dotted(location) or None, line=document.line_of(location), hint=hint)
+
+
+def _known_keys(location: tuple[str | int, ...]) -> list[str]:
+    """The settings that the schema knows where ``location`` points."""
+    models: dict[str, type[BaseModel]] = {
+        "listen": Listen,
+        "mediamtx": MediaMtxSettings,
+        "speech": Speech,
+        "defaults": StreamSettings,
+        "streams": StreamConfig,
+    }
+    model: type[BaseModel] = models.get(str(location[0]), Config) if len(location) > 1 else Config
+    if "mix" in location[:-1]:
+        model = MixSpec
+    if "destinations" in location[:-1]:
+        model = Destination
+    return sorted(model.model_fields)

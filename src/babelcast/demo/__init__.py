@@ -1,0 +1,1 @@
+"""The demo: a made broadcast, dubbed live, measured from outside."""

@@ -1,0 +1,1 @@
+"""Forwarding finished programmes to third-party RTMP destinations."""

@@ -1,0 +1,211 @@
+"""A destination's handler: owns retry, backoff, state, last error, counters and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections import deque
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from babelcast.clock import Clock, MonotonicClock
+from babelcast.config import Destination
+from babelcast.egress.dest import Dest
+from babelcast.egress.feed import Feed
+from babelcast.egress.settings import EgressSettings
+from babelcast.egress.source import play_forever
+from babelcast.egress.status import DestinationState, DestinationStatus
+from babelcast.errors import RtmpError
+from babelcast.telemetry.redact import MASK, redact, redact_url
+
+log = logging.getLogger(__name__)
+
+_OBSERVE_S = 0.5
+_BITRATE_SAMPLES = 8
+_STALE_MS = 5_000
+"""A programme that ended this long ago is not worth a new session with the destination."""
+
+
+class EgressHandler:
+    """Keeps one destination of one stream supplied from ``source_url`` (``live/<id>/out`` on the media server).
+
+    ``run()`` until cancelled, or ``start()`` and ``stop()``. Whether the destination is enabled is the caller's
+    business. Handlers share nothing: a destination that is slow, refuses or hangs costs the others nothing.
+    ``tls`` replaces the default context for ``rtmps://``.
+    """
+
+    def __init__(
+        self,
+        stream_id: str,
+        source_url: str,
+        destination: Destination,
+        settings: EgressSettings | None = None,
+        *,
+        clock: Clock | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.stream_id = stream_id
+        self.destination = destination
+        self._source_url = source_url
+        self._settings = settings or EgressSettings()
+        self._clock = clock or MonotonicClock()
+        self._tls = tls
+        self._task: asyncio.Task[None] | None = None
+        self._feed = Feed(self._settings.queue_bytes, self._settings.queue_items)
+        self._dest: Dest | None = None
+        self._state: DestinationState = "stopped"
+        self._since = datetime.now(UTC)
+        self._connected_since: datetime | None = None
+        self._sessions = 0
+        self._failures = 0
+        self._past_bytes = 0
+        self._samples: deque[tuple[float, int]] = deque(maxlen=_BITRATE_SAMPLES)
+        self._last_error: str | None = None
+        self._last_error_at: datetime | None = None
+        self._fields = {"streamId": stream_id, "destination": destination.name}
+
+    @property
+    def status(self) -> DestinationStatus:
+        return DestinationStatus(
+            stream_id=self.stream_id,
+            name=self.destination.name,
+            url=_shown_url(self.destination),
+            enabled=True,
+            state=self._state,
+            since=self._since,
+            connected_since=self._connected_since,
+            bytes_sent=self._bytes_sent(),
+            bitrate_kbps=self._bitrate_kbps(),
+            reconnects=max(0, self._sessions - 1),
+            dropped_tags=self._feed.dropped,
+            last_error=self._last_error,
+            last_error_at=self._last_error_at,
+        )
+
+    async def start(self) -> None:
+        """Run in the background. A second call changes nothing."""
+        if self._task is None:
+            self._enter("idle")
+            self._task = asyncio.create_task(self.run(), name=f"egress {self.stream_id} {self.destination.name}")
+
+    async def stop(self) -> None:
+        """End the session with a goodbye, within 2 s. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def run(self) -> None:
+        """Forward until cancelled."""
+        self._enter("idle")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(
+                    play_forever(self._source_url, self._feed, self._settings, self._clock, self._fields),
+                    name=f"egress source {self.stream_id} {self.destination.name}",
+                )
+                group.create_task(self._observe(), name=f"egress observer {self.stream_id} {self.destination.name}")
+                await self._sessions_forever()
+        finally:
+            self._enter("stopped")
+
+    async def _sessions_forever(self) -> None:
+        while True:
+            if self._state != "idle":
+                self._enter("idle")
+            # a destination is not bothered before there is something to send
+            self._feed.drop_older_than(self._clock.now_ns() // 1_000_000 - _STALE_MS)
+            await self._feed.wait()
+            self._enter("connecting")
+            try:
+                await self._session()
+                log.info("the programme is gone: the destination is let go", extra=self._fields)
+            except RtmpError as error:
+                await self._failed(error)
+            except Exception as error:  # a fault of ours must not take a broadcast's other destinations along
+                log.exception("unexpected error in a forwarder", extra=self._fields)
+                await self._failed(RtmpError(f"internal error: {type(error).__name__}"))
+
+    async def _failed(self, error: RtmpError) -> None:
+        self._failures += 1
+        self._note_error(error)
+        wait_s = self._backoff_s(retryable=error.retryable)
+        final = not error.retryable or self._failures >= self._settings.failed_after
+        self._enter("failed" if final else "retrying")
+        log.warning("%s; next attempt in %.1f s", self._last_error, wait_s, extra=self._fields)
+        await asyncio.sleep(wait_s)
+
+    async def _session(self) -> None:
+        self._dest = dest = Dest(self.destination, self._feed, self._settings, self._tls)
+        loop = asyncio.get_running_loop()
+        opened_at: float | None = None
+
+        def connected() -> None:
+            nonlocal opened_at
+            opened_at = loop.time()
+            self._sessions += 1
+            self._connected_since = datetime.now(UTC)
+            self._enter("live")
+            log.info("publishing to %s", _shown_url(self.destination), extra=self._fields)
+
+        try:
+            await dest.run(connected)
+            self._failures = 0
+        finally:
+            if opened_at is not None and loop.time() - opened_at >= self._settings.steady_after_s:
+                self._failures = 0
+            self._connected_since = None
+            self._past_bytes += dest.bytes_sent
+            self._dest = None
+
+    async def _observe(self) -> None:
+        """Tells ``live`` from ``stalled``, and measures the bitrate."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._samples.append((loop.time(), self._bytes_sent()))
+            if self._dest is not None and self._state in ("live", "stalled"):
+                still_s = loop.time() - self._dest.moved_at
+                state: DestinationState = "stalled" if still_s > self._settings.stalled_after_s else "live"
+                if state != self._state:
+                    self._enter(state)
+            await asyncio.sleep(_OBSERVE_S)
+
+    def _enter(self, state: DestinationState) -> None:
+        log.debug("%s", state, extra=self._fields)
+        self._state = state
+        self._since = datetime.now(UTC)
+
+    def _note_error(self, error: RtmpError) -> None:
+        text = redact(str(error))
+        if self.destination.key and (key := self.destination.key.get_secret_value()):
+            text = text.replace(key, MASK)  # servers like to quote what they refuse
+        self._last_error = f"{text} [{error.code}]" if error.code and error.code not in text else text
+        self._last_error_at = datetime.now(UTC)
+
+    def _backoff_s(self, *, retryable: bool) -> float:
+        first, longest = self._settings.backoff_first_s, self._settings.backoff_max_s
+        exponent = min(self._failures - 1, 30)
+        wait_s = min(longest, first * 2.0**exponent) if retryable else longest
+        return wait_s * random.uniform(0.8, 1.2)
+
+    def _bytes_sent(self) -> int:
+        return self._past_bytes + (self._dest.bytes_sent if self._dest else 0)
+
+    def _bitrate_kbps(self) -> float:
+        if len(self._samples) < 2:
+            return 0.0
+        (t0, b0), (t1, b1) = self._samples[0], self._samples[-1]
+        return round((b1 - b0) * 8 / 1000 / (t1 - t0), 1) if t1 > t0 else 0.0
+
+
+def _shown_url(destination: Destination) -> str:
+    """The destination's address without its key. Where the key is part of the address it is the last component."""
+    if destination.key is not None:
+        return redact_url(destination.url)
+    parts = urlsplit(destination.url)
+    head = parts.path.rpartition("/")[0]
+    return redact_url(f"{parts.scheme}://{parts.netloc}{head}/{MASK}")

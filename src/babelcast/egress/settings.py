@@ -1,0 +1,30 @@
+"""Times and bounds of the forwarder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from babelcast.egress.feed import MAX_BYTES, MAX_ITEMS
+
+
+@dataclass(frozen=True, slots=True)
+class EgressSettings:
+    connect_timeout_s: float = 10.0
+    """For connecting, and again for the permission to publish."""
+    write_timeout_s: float = 10.0
+    """A destination that takes nothing for this long is reconnected."""
+    hold_s: float = 30.0
+    """How long a destination is kept connected while the programme is away."""
+    stalled_after_s: float = 2.0
+    """From when on a connection on which nothing moves is shown as stalled."""
+    backoff_first_s: float = 1.0
+    backoff_max_s: float = 30.0
+    """Doubles from the first to the longest, ±20 %."""
+    steady_after_s: float = 20.0
+    """A session that lasted this long makes the next backoff the first one again."""
+    failed_after: int = 5
+    """Attempts in a row after which the state is ``failed``."""
+    source_retry_s: float = 0.5
+    """MediaMTX keeps no group of pictures: whoever comes late waits for the next key frame."""
+    queue_bytes: int = MAX_BYTES
+    queue_items: int = MAX_ITEMS

@@ -1,0 +1,1 @@
+"""Media servers behind one adapter: MediaMTX, and the embedded relay."""

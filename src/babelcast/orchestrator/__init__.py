@@ -1,0 +1,1 @@
+"""Which streams should run, and making it so."""

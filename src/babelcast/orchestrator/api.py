@@ -1,0 +1,154 @@
+"""The REST API. Routes only: what is shown comes from :mod:`views`, what is done is the service's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol
+
+from fastapi import APIRouter, FastAPI, HTTPException, Path, Query
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import SecretStr
+
+from babelcast import __version__
+from babelcast.egress.status import DestinationStatus
+from babelcast.orchestrator import problems
+from babelcast.orchestrator.docs_page import docs_page
+from babelcast.orchestrator.views import EventView, HealthView, StreamView, Views
+from babelcast.spec import STREAM_ID_PATTERN, SegmentEntry
+
+Id = Annotated[str, Path(pattern=f"^{STREAM_ID_PATTERN}$", description="stream id")]
+Name = Annotated[str, Path(max_length=63, description="destination")]
+Tail = Annotated[int, Query(ge=1, le=5000)]
+
+
+class Controls(Protocol):
+    """Implemented by service.Orchestrator."""
+
+    @property
+    def views(self) -> Views: ...
+
+    def restart(self, stream_id: str) -> None: ...
+
+    async def choose_destination(self, stream_id: str, name: str, enabled: bool) -> None: ...
+
+    async def logs(self, stream_id: str, tail: int) -> list[str]: ...
+
+    async def events(self, stream_id: str | None, after: int, limit: int) -> list[EventView]: ...
+
+    def metrics_text(self) -> bytes: ...
+
+
+def create_app(controls: Controls, events: APIRouter, token: SecretStr | None) -> FastAPI:
+    """``events`` are the media server's; ``token`` guards everything but health, documentation and local hooks."""
+    app = FastAPI(
+        title="Babelcast orchestrator",
+        version=__version__,
+        description="Streams, their workers and their destinations.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app, token)
+    app.include_router(_streams(controls))
+    app.include_router(_destinations(controls))
+    app.include_router(_service(controls))
+    app.include_router(events)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi()))
+
+    return app
+
+
+def _known(controls: Controls, stream_id: str) -> None:
+    if not controls.views.knows(stream_id):
+        raise HTTPException(404, f"there is no stream {stream_id}")
+
+
+def _streams(controls: Controls) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/streams", tags=["streams"])
+
+    @router.get("", summary="All streams: those of the config file and those ever seen")
+    async def streams() -> list[StreamView]:
+        return await controls.views.streams()
+
+    @router.get("/{stream_id}", summary="One stream: state, worker, destinations, addresses, warnings")
+    async def stream(stream_id: Id) -> StreamView:
+        _known(controls, stream_id)
+        return await controls.views.stream(stream_id)
+
+    @router.get("/{stream_id}/segments", summary="Dubbed segments: times, both texts, lag")
+    async def segments(stream_id: Id, after: Annotated[int, Query(ge=-1)] = -1) -> list[SegmentEntry]:
+        _known(controls, stream_id)
+        found = await controls.views.segments(stream_id, after)
+        if found is None:
+            raise HTTPException(409, f"stream {stream_id} has no worker that answers")
+        return found
+
+    @router.post("/{stream_id}/restart", status_code=202, summary="Replace the worker; also ends a back-off")
+    async def restart(stream_id: Id) -> StreamView:
+        _known(controls, stream_id)
+        if not controls.views.on_air(stream_id):
+            raise HTTPException(409, f"stream {stream_id} is not on air")
+        controls.restart(stream_id)
+        return await controls.views.stream(stream_id)
+
+    @router.get("/{stream_id}/logs", summary="The last lines of the worker's log", response_class=PlainTextResponse)
+    async def logs(stream_id: Id, tail: Tail = 200) -> PlainTextResponse:
+        _known(controls, stream_id)
+        return PlainTextResponse("".join(f"{line}\n" for line in await controls.logs(stream_id, tail)))
+
+    return router
+
+
+def _destinations(controls: Controls) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/streams/{stream_id}/destinations", tags=["destinations"])
+
+    def one(stream_id: str, name: str) -> DestinationStatus:
+        _known(controls, stream_id)
+        for status in controls.views.destinations(stream_id):
+            if status.name == name:
+                return status
+        raise HTTPException(404, f"stream {stream_id} has no destination of this name")
+
+    @router.get("", summary="Where the stream is sent: state, bytes, last error")
+    async def destinations(stream_id: Id) -> list[DestinationStatus]:
+        _known(controls, stream_id)
+        return controls.views.destinations(stream_id)
+
+    @router.post("/{name}/start", status_code=202, summary="Send to it from now on, also after a restart")
+    async def start(stream_id: Id, name: Name) -> DestinationStatus:
+        one(stream_id, name)
+        await controls.choose_destination(stream_id, name, True)
+        return one(stream_id, name)
+
+    @router.post("/{name}/stop", status_code=202, summary="Stop sending to it, also after a restart")
+    async def stop(stream_id: Id, name: Name) -> DestinationStatus:
+        one(stream_id, name)
+        await controls.choose_destination(stream_id, name, False)
+        return one(stream_id, name)
+
+    return router
+
+
+def _service(controls: Controls) -> APIRouter:
+    router = APIRouter(tags=["service"])
+
+    @router.get("/healthz", summary="Answers 200 while it runs; says what it can't reach")
+    async def healthz() -> HealthView:
+        return controls.views.health()
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        return Response(controls.metrics_text(), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/api/v1/events", summary="What happened, oldest first")
+    async def events(
+        stream: Annotated[str | None, Query(max_length=63)] = None,
+        after: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    ) -> list[EventView]:
+        return await controls.events(stream, after, limit)
+
+    return router

@@ -1,0 +1,63 @@
+"""uvicorn inside a program that has its own signals, its own loop and its own end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from babelcast.errors import BabelcastError, ConfigError
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # signals belong to whoever owns the process
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI, host: str, port: int, *, key: str = "listen.api") -> AsyncIterator[int]:
+    """Serve ``app``; gives the port it listens on (another one than ``port`` where that is 0).
+
+    Listens from entry on. On exit answers in progress get 1 s. ConfigError when the address can't be had.
+    """
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=30,
+            limit_concurrency=500,
+        )
+    )
+    with contextlib.closing(_listen(host, port, key)) as listener:
+        task = asyncio.create_task(server.serve(sockets=[listener]), name="http server")
+        try:
+            while not server.started:
+                if task.done():
+                    raise BabelcastError("the HTTP server did not start") from task.exception()
+                await asyncio.sleep(0.01)
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _listen(host: str, port: int, key: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ConfigError(
+            f"can't listen on {host}:{port}: {error.strerror}",
+            key=key,
+            hint="another program may be using the port; choose another one, or 0 for a free one",
+        ) from error

@@ -1,0 +1,1 @@
+"""How workers are started and found again: one small interface, one module per engine."""

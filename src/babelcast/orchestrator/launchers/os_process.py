@@ -1,0 +1,126 @@
+"""A process of the operating system, our child or not, that can't be mistaken for another one. Linux.
+
+A PID may be used again. A process is therefore named by PID *and* start time (field 22 of ``/proc/<pid>/stat``),
+and held by a pidfd, which goes on meaning the same process after it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from babelcast.errors import LaunchError
+from babelcast.process import dies_with_us
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def start_time(pid: int) -> float | None:
+    """Clock ticks since boot at which ``pid`` started; None when there is no such process or it is a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()  # the name before may hold blanks and brackets
+    return None if fields[0] in "ZX" else float(fields[19])
+
+
+class OsProcess:
+    """Started by :meth:`spawn` or taken over by :meth:`adopt`; :meth:`close` when it has ended."""
+
+    def __init__(self, pid: int, started: float, pidfd: int) -> None:
+        self.pid = pid
+        self.start_time = started
+        self._pidfd: int | None = pidfd
+
+    @classmethod
+    def spawn(cls, argv: Sequence[str], output: Path, *, die_with_us: bool) -> OsProcess:
+        """Run ``argv`` in a session of its own, its output appended to ``output``.
+
+        ``die_with_us``: the kernel kills it when the thread that calls this ends, so call from the main thread.
+        """
+        shim = dies_with_us() if die_with_us else []
+        try:
+            with output.open("ab") as log:
+                popen = subprocess.Popen(
+                    [*shim, *argv],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C reaches us alone; and killing the group kills its children
+                )
+        except OSError as error:
+            raise LaunchError(f"the worker can't be started: {error.strerror}") from error
+        popen.returncode = 0  # hands off: wait() below reaps it, and we may leave it running when we end
+        # until it is reaped its number can't be given to another process
+        return cls(popen.pid, start_time(popen.pid) or 0.0, os.pidfd_open(popen.pid))
+
+    @classmethod
+    def adopt(cls, pid: int, started: float) -> OsProcess | None:
+        """The process ``pid`` if it is still the one that started then, else None."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return None
+        if start_time(pid) != started:
+            os.close(pidfd)
+            return None
+        return cls(pid, started, pidfd)
+
+    async def wait(self) -> int | None:
+        """Until it ends: its exit status (negative for a signal), or None for a process that is not our child."""
+        assert self._pidfd is not None
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        loop.add_reader(self._pidfd, ended.set)  # a pidfd is readable once its process has ended
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(self._pidfd)
+        return self._reap()
+
+    def _reap(self) -> int | None:
+        try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(self.pid) == self.pid:  # a zombie holds its number, so these are its own children
+                    os.killpg(self.pid, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:
+            return None
+
+    def terminate(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to the process and to what it started."""
+        if self._signal(signal.SIGSTOP):  # while it is held, the number of its group can't mean another one
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> bool:
+        if self._pidfd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def rss_bytes(self) -> int | None:
+        """Resident memory now; None once it has ended."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
+        except (OSError, IndexError, ValueError):
+            return None
+
+    def close(self) -> None:
+        """Signals do nothing from here on."""
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None

@@ -1,0 +1,110 @@
+"""Errors as problem details (RFC 9457), and who may call the API."""
+
+from __future__ import annotations
+
+import hmac
+import http
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import SecretStr
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from babelcast.errors import BabelcastError
+from babelcast.telemetry.redact import redact
+
+log = logging.getLogger(__name__)
+
+EVENTS_PREFIX = "/v1/media/events/"
+MAX_BODY = 64 * 1024
+_OPEN_PATHS = {"/healthz", "/docs", "/openapi.json"}
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, **members: Any) -> JSONResponse:
+    """``application/problem+json`` with the status' own phrase as title."""
+    content = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status} | {
+        "detail": redact(detail),
+        **members,
+    }
+    return JSONResponse(content, status, headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI, token: SecretStr | None) -> None:
+    """Make every error of ``app`` a problem, and check every request before it is routed."""
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers) if error.headers else None
+        return problem(error.status_code, str(error.detail), headers=headers, instance=request.url.path)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        # the values are left out: a query may hold a publisher's password
+        errors = [{"at": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in error.errors()]
+        detail = "; ".join(f"{each['at']}: {each['message']}" for each in errors)
+        return problem(422, detail, instance=request.url.path, errors=errors)
+
+    @app.exception_handler(BabelcastError)
+    async def _ours(request: Request, error: BabelcastError) -> Response:
+        return problem(503 if error.retryable else 500, str(error), instance=request.url.path)
+
+    @app.middleware("http")
+    async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        refused = _refusal(request, token)
+        if refused is not None:
+            return refused
+        try:
+            return await call_next(request)
+        except Exception:
+            log.exception("a request failed: %s %s", request.method, request.url.path)
+            return problem(500, "something went wrong here; the log has it", instance=request.url.path)
+
+
+def _refusal(request: Request, token: SecretStr | None) -> Response | None:
+    if token is None:
+        refused = _foreign(request)
+        if refused is not None:
+            return refused
+    elif not _may_pass(request, token):
+        return problem(401, "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
+    if request.method not in _SAFE_METHODS:
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            return problem(403, "pages of another origin may not change anything here")
+        return _oversized(request)
+    return None
+
+
+def _foreign(request: Request) -> Response | None:
+    """Without a token the API is for this machine, so it must have been called by its name: a web page that
+    points a name of its own at 127.0.0.1 is refused."""
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+    if host in _LOOPBACK:
+        return None
+    return problem(403, "call it as 127.0.0.1 or localhost, or set api_token")
+
+
+def _may_pass(request: Request, token: SecretStr) -> bool:
+    path = request.url.path
+    if path in _OPEN_PATHS:
+        return True
+    if path.startswith(EVENTS_PREFIX) and request.client is not None and request.client.host in _LOOPBACK:
+        return True  # hooks of a media server on this machine; events are hints and tell nothing
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), token.get_secret_value().encode())
+
+
+def _oversized(request: Request) -> Response | None:
+    if "transfer-encoding" in request.headers:
+        return problem(411, "say how long the body is")
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > MAX_BODY:
+        return problem(413, f"the body may have {MAX_BODY} bytes")
+    return None

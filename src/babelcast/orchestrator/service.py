@@ -1,0 +1,145 @@
+"""The orchestrator: read this first. It wires launcher, forwarders, reconcile loop and HTTP server."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from babelcast.clock import Clock, MonotonicClock
+from babelcast.config import Config
+from babelcast.media_server.base import MediaServer
+from babelcast.orchestrator.api import create_app
+from babelcast.orchestrator.desired import DEFAULT_SOURCE_GRACE_S, Settings
+from babelcast.orchestrator.events import events_router
+from babelcast.orchestrator.forwarding import ForwarderFactory, Forwarding, egress_factory
+from babelcast.orchestrator.http_server import serving
+from babelcast.orchestrator.launchers.base import Launcher
+from babelcast.orchestrator.loop import ReconcileLoop
+from babelcast.orchestrator.metrics import Metrics
+from babelcast.orchestrator.reconcile import Policy, Rng
+from babelcast.orchestrator.store import AsyncStore, Store
+from babelcast.orchestrator.views import EventView, Views
+from babelcast.spec import BackendKind
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the config file does not say. Times in seconds."""
+
+    speech_urls: Mapping[BackendKind, str] = field(default_factory=dict)
+    """Base address of the service behind each kind of backend, as ``up`` started it; else it is the config's."""
+    journal_dir: Path | None = None
+    """Workers write their segment journals to ``journal_dir/<stream id>``."""
+    source_grace_s: float = DEFAULT_SOURCE_GRACE_S
+    poll_s: float = 1.0
+    stop_grace_s: float = 5.0
+    policy: Policy = field(default_factory=Policy)
+
+
+class Orchestrator:
+    """Runs inside :meth:`running`. Media server and store belong to the caller, who closes them afterwards."""
+
+    def __init__(
+        self,
+        config: Config,
+        media_server: MediaServer,
+        launcher: Launcher,
+        store: Store,
+        options: Options | None = None,
+        *,
+        forwarders: ForwarderFactory | None = None,
+        clock: Clock | None = None,
+        rng: Rng | None = None,
+    ) -> None:
+        self._config = config
+        self._server = media_server
+        self._launcher = launcher
+        self._raw_store = store
+        self._options = options or Options()
+        self._forwarders = forwarders or egress_factory(media_server)
+        self._clock = clock or MonotonicClock()
+        self._rng = rng
+        self._metrics = Metrics()
+        self._port: int | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Orchestrator]:
+        """On entry workers are adopted and the API answers (ConfigError when its port is taken, LaunchError when
+        another orchestrator has the state directory). On exit the API goes first, then forwarders and workers
+        together, the latter as the launcher's orphan policy says."""
+        options = self._options
+        settings = Settings(self._config, options.speech_urls, options.journal_dir, options.source_grace_s)
+        self._store = AsyncStore(self._raw_store)
+        choices = await self._store.call(Store.destination_choices)
+        self._forwarding = Forwarding(self._config, self._forwarders, choices)
+        self._loop = ReconcileLoop(
+            self._server,
+            self._launcher,
+            self._store,
+            self._forwarding,
+            settings,
+            self._metrics,
+            self._clock,
+            poll_s=options.poll_s,
+            stop_grace_s=options.stop_grace_s,
+            policy=options.policy,
+            rng=self._rng,
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            self.views = Views(settings, self._server, self._loop, self._forwarding, self._clock, session)
+            # forwarders and workers end at the same time: each has its own grace
+            stack.push_async_callback(self._forwarding.stopped)
+            await stack.enter_async_context(self._launcher.running(self._loop.wake))
+            stack.callback(self._forwarding.begin_stop)
+            await stack.enter_async_context(self._loop.running())
+            listen = self._config.listen
+            app = create_app(self, events_router(self._loop.wake, self._metrics), self._config.api_token)
+            self._port = await stack.enter_async_context(serving(app, listen.api_host, listen.api))
+            log.info("the API answers at %s", self.api_url)
+            yield self
+
+    @property
+    def api_url(self) -> str:
+        """Where the API answers, as seen from this machine. Known once it runs."""
+        host = self._config.listen.api_host
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    @property
+    def events_url(self) -> str:
+        """Base address for the media server's hooks."""
+        return f"{self.api_url}/v1/media/events"
+
+    def wake(self) -> None:
+        """Look at the media server at once."""
+        self._loop.wake()
+
+    def restart(self, stream_id: str) -> None:
+        self._loop.restart(stream_id)
+
+    async def choose_destination(self, stream_id: str, name: str, enabled: bool) -> None:
+        """Start or stop sending to a destination; outlives a restart."""
+        kind = "destination_started" if enabled else "destination_stopped"
+        await self._store.call(Store.choose_destination, stream_id, name, enabled)
+        await self._store.call(Store.add_event, kind, stream_id, name)
+        self._forwarding.choose(stream_id, name, enabled)
+        self._loop.wake()
+
+    async def logs(self, stream_id: str, tail: int) -> list[str]:
+        return [self.views.scrub(line) for line in await self._launcher.logs(stream_id, tail)]
+
+    async def events(self, stream_id: str | None, after: int, limit: int) -> list[EventView]:
+        """The latest ``limit`` events above ``after``, oldest first; of all streams when ``stream_id`` is None."""
+        rows = await self._store.call(Store.events, stream_id=stream_id, after=after, limit=limit)
+        return [self.views.event(row) for row in rows]
+
+    def metrics_text(self) -> bytes:
+        return self._metrics.render(self._loop.handles, self._forwarding.all_statuses())

@@ -1,0 +1,183 @@
+"""Child processes: started with a deadline, watched, restarted, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from babelcast.errors import BabelcastError, LaunchError
+from babelcast.telemetry.redact import redact
+
+log = logging.getLogger(__name__)
+
+_SHIM = Path(__file__).with_name("die_with_parent.py")
+
+ReadyProbe = Callable[[], Awaitable[bool]]
+
+
+def dies_with_us() -> list[str]:
+    """What to put before a command so that the kernel kills it when we end, however we end. Linux; else nothing.
+
+    The request is tied to the *thread* that starts the child, so start it from the main thread.
+    """
+    if sys.platform != "linux":
+        return []
+    return [sys.executable, "-I", "-S", str(_SHIM), str(os.getpid())]
+
+
+class Child:
+    """One program that runs for as long as we do.
+
+    Readiness is asked of ``ready`` (a probe that answers True once the program serves). After the start a crash
+    is answered by a restart with backoff (0.5 s doubling to 30 s, ±20 %); so is a program that has not answered
+    ``ready`` for ``hung_after_s``: it is killed first. Its output goes to our log line by line, redacted; the last
+    lines are kept to explain a failed start.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        ready: ReadyProbe,
+        env: Mapping[str, str] | None = None,
+        start_timeout_s: float = 20.0,
+        grace_s: float = 3.0,
+        hung_after_s: float = 15.0,
+    ) -> None:
+        self.name = name
+        self.restarts = 0
+        self._argv = list(argv)
+        self._ready = ready
+        self._env = dict(os.environ) | dict(env or {})
+        self._start_timeout_s = start_timeout_s
+        self._grace_s = grace_s
+        self._hung_after_s = hung_after_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._last_lines: collections.deque[str] = collections.deque(maxlen=20)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Child]:
+        """Started on entry (raises LaunchError when it does not come up), watched inside, stopped on exit."""
+        try:
+            await self._start()
+            watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+            try:
+                yield self
+            finally:
+                watcher.cancel()
+                await asyncio.gather(watcher, return_exceptions=True)
+        finally:
+            await self._stop()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def _start(self) -> None:
+        self._last_lines.clear()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *dies_with_us(),
+                *self._argv,
+                env=self._env,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches us alone; we end our children in order
+            )
+        except OSError as error:
+            raise LaunchError(f"{self.name} can't be started: {error}") from error
+        reader = asyncio.create_task(self._forward_output(self._process), name=f"output of {self.name}")
+        reader.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await self._wait_until_ready(self._process)
+
+    async def _wait_until_ready(self, process: asyncio.subprocess.Process) -> None:
+        deadline = asyncio.get_running_loop().time() + self._start_timeout_s
+        while not await self._ready():
+            if process.returncode is not None:
+                await asyncio.sleep(0.05)  # let its last words arrive
+                raise LaunchError(f"{self.name} ended at start with status {process.returncode}: {self._words()}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise LaunchError(f"{self.name} was not ready after {self._start_timeout_s:.0f} s: {self._words()}")
+            await asyncio.sleep(0.05)
+
+    def _words(self) -> str:
+        return " | ".join(list(self._last_lines)[-5:]) or "it said nothing"
+
+    async def _forward_output(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # a line beyond the reader's limit: drop it, the stream goes on
+                continue
+            if not line:
+                return
+            text = redact(line.decode("utf-8", "replace").rstrip())
+            self._last_lines.append(text)
+            log.debug("%s", text, extra={"child": self.name})
+
+    async def _watch(self) -> None:
+        backoff_s = 0.5
+        while True:
+            assert self._process is not None
+            started = asyncio.get_running_loop().time()
+            status = await self._end_of(self._process)
+            if asyncio.get_running_loop().time() - started > 60:
+                backoff_s = 0.5
+            log.error("%s ended with status %s, restarting: %s", self.name, status, self._words())
+            while True:
+                await asyncio.sleep(backoff_s * random.uniform(0.8, 1.2))
+                backoff_s = min(30.0, backoff_s * 2)
+                self.restarts += 1
+                try:
+                    await self._start()
+                except BabelcastError as error:
+                    log.error("%s", error)
+                    await self._stop()
+                    continue
+                log.info("%s is back", self.name)
+                break
+
+    async def _end_of(self, process: asyncio.subprocess.Process) -> int:
+        """Its exit status once it has ended, by itself or because it hung."""
+        loop = asyncio.get_running_loop()
+        answered = loop.time()
+        while True:
+            try:
+                return await asyncio.wait_for(process.wait(), self._hung_after_s / 5)
+            except TimeoutError:
+                pass
+            if await self._ready():
+                answered = loop.time()
+            elif process.returncode is None and loop.time() - answered > self._hung_after_s:
+                log.error("%s has not answered for %.0f s and is killed", self.name, self._hung_after_s)
+                _kill_group(process)
+
+    async def _stop(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), self._grace_s)
+        except TimeoutError:
+            log.warning("%s did not end within %.0f s and is killed", self.name, self._grace_s)
+            _kill_group(process)
+            await process.wait()
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    """It and what it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""RTMP: the protocol without I/O, and an asyncio client."""

@@ -1,0 +1,1 @@
+"""Taking speech out of a programme so that the sound behind it stays."""

@@ -1,0 +1,44 @@
+"""The service's refusals as our errors, in one place for both clients."""
+
+from __future__ import annotations
+
+import os
+
+from babelcast.errors import SpeechError, SpeechUnavailableError, UnsupportedLanguageError
+from babelcast.telemetry.redact import redact_url
+
+_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "unauthorized",
+    413: "bad_request",
+    415: "unsupported_format",
+    422: "unsupported_language",
+    502: "engine_failed",
+    503: "overloaded",
+    504: "deadline",
+}
+_RETRYABLE = {"overloaded", "deadline", "engine_failed", "internal"}
+
+
+def error_for(
+    status: int | None, code: str | None = None, message: str | None = None, retryable: bool | None = None
+) -> SpeechError:
+    """The error for an HTTP ``status`` or for what the service said itself, which has the last word."""
+    code = code or _CODES.get(status or 0, "internal")
+    if retryable is None:
+        retryable = code in _RETRYABLE
+    text = message or f"the speech service answered {status}"
+    if code == "unauthorized":
+        return SpeechError(text, code=code, retryable=False, hint="set the backend's token")
+    if code == "unsupported_language":
+        return UnsupportedLanguageError(text, code=code, retryable=retryable)
+    kind = SpeechUnavailableError if retryable else SpeechError
+    return kind(text, code=code, retryable=retryable)
+
+
+def unreachable(url: str, error: Exception) -> SpeechUnavailableError:
+    """For an ``error`` of the network on the way to the service at ``url``."""
+    number = error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(number).lower() if number and number > 0 else str(error) or type(error).__name__
+    return SpeechUnavailableError(f"the speech service at {redact_url(url)} can't be reached: {reason}")

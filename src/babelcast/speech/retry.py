@@ -1,0 +1,289 @@
+"""A wrapper that keeps a speech session alive: opens another where one ends, and says what was lost meanwhile.
+
+The worker sees one session that never fails for a reason that may pass. Service dead at the start, dying midway, hung
+or slow (a session notices both itself) all end the same way: the inner session is dropped, another is tried after a
+pause (exponential with jitter), and the last seconds of sound that nobody dubbed are sent to it again. What is older
+is a LostEvent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+
+from babelcast.clock import Clock, MonotonicClock
+from babelcast.errors import SpeechError
+from babelcast.speech.base import (
+    ClosedEvent,
+    GoingAwayEvent,
+    LostEvent,
+    PartialEvent,
+    ProgressEvent,
+    SegmentEvent,
+    SpeechBackend,
+    SpeechEvent,
+    SpeechSession,
+    SpeechTarget,
+)
+from babelcast.units import NS_PER_S, SpeechFrame
+
+log = logging.getLogger(__name__)
+
+_MAX_EVENTS = 512
+
+OnState = Callable[[str, str | None], None]
+"""Told ``opening``, ``open`` or ``retrying``, and with the last one the reason, a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySettings:
+    first_pause_s: float = 0.5
+    max_pause_s: float = 5.0
+    """Short, because every second of it is one more without a dub after the service is back."""
+    jitter: float = 0.2
+    """Pauses vary by this share, so that many workers do not come back at once."""
+    steady_s: float = 10.0
+    """A session that lived this long sets the pause back to the first."""
+    replay_s: float = 3.0
+    """Sound that a new session hears again; older sound would be dubbed too late."""
+
+
+class Pauses:
+    """The pauses between tries: doubling from the first to the longest, with jitter."""
+
+    def __init__(self, settings: RetrySettings, rng: random.Random) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._tries = 0
+
+    def next_s(self) -> float:
+        settings = self._settings
+        pause = min(settings.first_pause_s * 2.0**self._tries, settings.max_pause_s)
+        self._tries = min(self._tries + 1, 30)
+        return pause * (1 + settings.jitter * self._rng.uniform(-1, 1))
+
+    def reset(self) -> None:
+        self._tries = 0
+
+
+class _Tail:
+    """Frames that no session has dealt with yet, the newest ``bound_s`` of them."""
+
+    def __init__(self, bound_s: float) -> None:
+        self._bound_ns = round(bound_s * NS_PER_S)
+        self._frames: deque[SpeechFrame] = deque()
+        self._lost_from: int | None = None
+
+    def add(self, frame: SpeechFrame) -> None:
+        self._frames.append(frame)
+        while self._frames[-1].end_ns - self._frames[0].start_ns > self._bound_ns and len(self._frames) > 1:
+            gone = self._frames.popleft()
+            if self._lost_from is None:
+                self._lost_from = gone.start_ns
+
+    def dealt_with(self, until_ns: int) -> None:
+        while self._frames and self._frames[0].end_ns <= until_ns:
+            self._frames.popleft()
+        if self._lost_from is not None:
+            self._lost_from = max(self._lost_from, until_ns)
+
+    def replay(self) -> tuple[LostEvent | None, list[SpeechFrame]]:
+        """What a new session is to hear, and what came before it and is lost."""
+        frames = list(self._frames)
+        lost = None
+        if self._lost_from is not None and frames and self._lost_from < frames[0].start_ns:
+            lost = LostEvent(self._lost_from, frames[0].start_ns)
+        self._lost_from = None
+        return lost, frames
+
+
+class RetrySession:
+    """See :class:`babelcast.speech.base.SpeechSession`. Made by :meth:`RetryBackend.open`."""
+
+    def __init__(
+        self,
+        backend: SpeechBackend,
+        target: SpeechTarget,
+        settings: RetrySettings,
+        clock: Clock,
+        rng: random.Random,
+        on_state: OnState | None,
+    ) -> None:
+        self._backend = backend
+        self._target = target
+        self._settings = settings
+        self._clock = clock
+        self._pauses = Pauses(settings, rng)
+        self._on_state = on_state
+        self._tail = _Tail(settings.replay_s)
+        self._events: asyncio.Queue[SpeechEvent] = asyncio.Queue(_MAX_EVENTS)
+        self._inner: SpeechSession | None = None
+        self._sequence = 0
+        self._spoken_until_ns: int | None = None
+        self._dropped = 0
+        self._finishing = False
+        self._ended = False
+        self._task: asyncio.Task[None] | None = None
+        self.reopened = 0
+        """How often a session was opened again."""
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._live(), name="speech retry")
+
+    @property
+    def dropped_frames(self) -> int:
+        return self._dropped + (self._inner.dropped_frames if self._inner else 0)
+
+    async def send(self, frame: SpeechFrame) -> None:
+        if self._ended:
+            raise SpeechError("the session has ended", code="internal")
+        self._tail.add(frame)
+        if self._inner is not None:
+            try:
+                await self._inner.send(frame)
+            except SpeechError as error:
+                log.debug("frame kept for the next session: %s", error)
+
+    async def finish(self) -> None:
+        self._finishing = True
+        if self._inner is not None:
+            await self._inner.finish()
+
+    async def events(self) -> AsyncIterator[SpeechEvent]:
+        while True:
+            event = await self._events.get()
+            yield event
+            if isinstance(event, ClosedEvent):
+                return
+
+    async def aclose(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        self._end(ClosedEvent("finished", "closed by us", retryable=False))
+
+    def _end(self, closed: ClosedEvent) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._events.full():
+            self._events.get_nowait()
+        self._events.put_nowait(closed)
+
+    def _state(self, state: str, reason: str | None = None) -> None:
+        if self._on_state:
+            self._on_state(state, reason)
+
+    async def _live(self) -> None:
+        """One inner session after the other, until one ends for good."""
+        while True:
+            self._state("opening")
+            try:
+                closed = await self._one_session()
+            except SpeechError as error:
+                closed = ClosedEvent(error.code, str(error), error.retryable)
+            except Exception as error:  # a bug in a client must not end the dubbing of a broadcast
+                log.exception("speech session failed", extra={"streamId": self._target.stream_id})
+                closed = ClosedEvent("internal", f"the speech client failed: {error}", retryable=True)
+            if not closed.retryable or self._finishing:
+                self._end(closed)
+                return
+            self._state("retrying", closed.reason)
+            self.reopened += 1
+            pause_s = self._pauses.next_s()
+            log.warning(
+                "speech session ended, next try in %.1f s: %s",
+                pause_s,
+                closed.reason,
+                extra={"streamId": self._target.stream_id, "code": closed.code},
+            )
+            await asyncio.sleep(pause_s)
+
+    async def _one_session(self) -> ClosedEvent:
+        inner = await self._backend.open(self._target)
+        opened_ns = self._clock.now_ns()
+        try:
+            lost, frames = self._tail.replay()
+            if lost:
+                await self._events.put(lost)
+            for frame in frames:
+                await inner.send(frame)
+            self._inner = inner
+            self._state("open")
+            if self._finishing:
+                await inner.finish()
+            return await self._forward(inner)
+        finally:
+            self._inner = None
+            self._dropped += inner.dropped_frames
+            if self._clock.now_ns() - opened_ns > self._settings.steady_s * NS_PER_S:
+                self._pauses.reset()
+            await inner.aclose()
+
+    async def _forward(self, inner: SpeechSession) -> ClosedEvent:
+        """Pass events on until the inner session ends or goes away."""
+        async for event in inner.events():
+            match event:
+                case ClosedEvent():
+                    return event
+                case GoingAwayEvent():
+                    return ClosedEvent("overloaded", "the speech service goes away", retryable=True)
+                case _:
+                    await self._pass_on(event)
+        return ClosedEvent("internal", "the session ended without a word", retryable=True)
+
+    async def _pass_on(self, event: SegmentEvent | PartialEvent | ProgressEvent | LostEvent) -> None:
+        match event:
+            case SegmentEvent(segment):
+                spoken = self._spoken_until_ns
+                # heard twice, by the session that died after speaking it and by the next one
+                if spoken is not None and segment.source_end_ns <= spoken:
+                    return
+                self._spoken_until_ns = segment.source_end_ns
+                self._tail.dealt_with(segment.source_end_ns)
+                await self._events.put(SegmentEvent(replace(segment, sequence=self._sequence)))
+                self._sequence += 1
+            case ProgressEvent(until_ns):
+                self._tail.dealt_with(until_ns)
+                await self._events.put(event)
+            case _:
+                await self._events.put(event)
+
+
+class RetryBackend:
+    """Wraps ``backend``. ``open`` never fails for a reason that may pass; the first try happens behind it.
+
+    ``on_state`` is told of every change.
+    """
+
+    def __init__(
+        self,
+        backend: SpeechBackend,
+        settings: RetrySettings | None = None,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        on_state: OnState | None = None,
+    ) -> None:
+        self._backend = backend
+        self._settings = settings or RetrySettings()
+        self._clock = clock or MonotonicClock()
+        self._rng = rng or random.Random()
+        self._on_state = on_state
+
+    @property
+    def name(self) -> str:
+        return self._backend.name
+
+    async def open(self, target: SpeechTarget) -> RetrySession:
+        session = RetrySession(self._backend, target, self._settings, self._clock, self._rng, self._on_state)
+        session.start()
+        return session
+
+    async def aclose(self) -> None:
+        await self._backend.aclose()

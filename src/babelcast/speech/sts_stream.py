@@ -1,0 +1,337 @@
+"""Client of the speech service's WebSocket session: the default backend."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import aiohttp
+import numpy as np
+from pydantic import ValidationError
+
+from babelcast import wire
+from babelcast.errors import ConfigError, SpeechError, SpeechProtocolError, SpeechUnavailableError
+from babelcast.speech.base import (
+    ClosedEvent,
+    GoingAwayEvent,
+    LostEvent,
+    PartialEvent,
+    ProgressEvent,
+    SegmentEvent,
+    SpeechEvent,
+    SpeechTarget,
+)
+from babelcast.speech.problems import error_for, unreachable
+from babelcast.telemetry.redact import redact_url
+from babelcast.units import SPEECH_RATE, DubSegment, Pcm, SpeechFrame
+
+log = logging.getLogger(__name__)
+
+_OPEN_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 0.5
+_MAX_SEGMENT_S = 60.0
+_MAX_EVENTS = 256
+
+
+class FrameQueue:
+    """Frames on their way to the service. Full policy: drop the oldest and count it."""
+
+    def __init__(self, bound_s: float) -> None:
+        self._bound_ns = int(bound_s * 1e9)
+        self._frames: deque[SpeechFrame] = deque()
+        self._held_ns = 0
+        self._wake = asyncio.Event()
+        self._ended = False
+        self.dropped = 0
+
+    def put(self, frame: SpeechFrame) -> list[SpeechFrame]:
+        """Add a frame; the frames that had to go are returned."""
+        self._frames.append(frame)
+        self._held_ns += frame.duration_ns
+        gone = []
+        while self._held_ns > self._bound_ns and len(self._frames) > 1:
+            oldest = self._frames.popleft()
+            self._held_ns -= oldest.duration_ns
+            gone.append(oldest)
+        self.dropped += len(gone)
+        self._wake.set()
+        return gone
+
+    def end(self) -> None:
+        """No more frames come."""
+        self._ended = True
+        self._wake.set()
+
+    async def take(self) -> SpeechFrame | None:
+        """The next frame; None at the end."""
+        while not self._frames:
+            if self._ended:
+                return None
+            self._wake.clear()
+            await self._wake.wait()
+        frame = self._frames.popleft()
+        self._held_ns -= frame.duration_ns
+        return frame
+
+
+class _Assembly:
+    """A segment whose sound is still coming."""
+
+    def __init__(self, message: wire.Segment) -> None:
+        if not 0 < message.samples <= _MAX_SEGMENT_S * message.sample_rate or message.sample_rate < 8_000:
+            raise SpeechProtocolError("a segment of impossible length", code="internal")
+        self._message = message
+        self._pcm = bytearray()
+
+    def add(self, data: bytes) -> DubSegment | None:
+        """The segment, once it is whole. Raises SpeechProtocolError."""
+        message = self._message
+        sequence, offset, flags = wire.DUB_FRAME.unpack_from(data)
+        self._pcm += data[wire.DUB_FRAME.size :]
+        if sequence != message.sequence or offset > len(self._pcm) // 2 or len(self._pcm) > 2 * message.samples:
+            raise SpeechProtocolError("dubbed frames out of order", code="internal")
+        if not flags & wire.LAST_FRAME:
+            return None
+        if len(self._pcm) != 2 * message.samples:
+            raise SpeechProtocolError("a segment ended early", code="internal")
+        return DubSegment(
+            segment_id=message.segment_id,
+            sequence=message.sequence,
+            source_start_ns=message.source_start_ns,
+            source_end_ns=message.source_end_ns,
+            samples=s16_to_float(bytes(self._pcm)),
+            rate=message.sample_rate,
+            transcript=message.transcript,
+            translation=message.translation,
+            voice=message.voice,
+        )
+
+
+class StsStreamSession:
+    """See :class:`babelcast.speech.base.SpeechSession`. Made by :meth:`StsStreamBackend.open`."""
+
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse, ready: wire.Ready, queue_s: float, silent_s: float
+    ) -> None:
+        self.ready = ready
+        self._socket = socket
+        self._silent_s = silent_s
+        self._sent_since_answer = False
+        self._queue = FrameQueue(queue_s)
+        self._events: asyncio.Queue[SpeechEvent] = asyncio.Queue(_MAX_EVENTS)
+        self._assembly: _Assembly | None = None
+        self._lost: LostEvent | None = None
+        self._ended = False
+        self._closing = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to send and receive; ``aclose`` ends both."""
+        self._tasks = [
+            asyncio.create_task(self._send_frames(), name="sts send"),
+            asyncio.create_task(self._receive(), name="sts receive"),
+        ]
+
+    @property
+    def dropped_frames(self) -> int:
+        return self._queue.dropped
+
+    async def send(self, frame: SpeechFrame) -> None:
+        if self._ended or self._closing:
+            raise SpeechUnavailableError("the session has ended", code="internal")
+        if frame.rate != SPEECH_RATE:
+            raise SpeechError(f"frames are at {SPEECH_RATE} Hz", code="unsupported_format")
+        for gone in self._queue.put(frame):
+            start = self._lost.source_start_ns if self._lost else gone.start_ns
+            self._lost = LostEvent(start, gone.end_ns)
+        if self._lost and not self._events.full():
+            self._events.put_nowait(self._lost)
+            self._lost = None
+
+    async def finish(self) -> None:
+        self._queue.end()
+
+    async def events(self) -> AsyncIterator[SpeechEvent]:
+        while True:
+            event = await self._events.get()
+            yield event
+            if isinstance(event, ClosedEvent):
+                return
+
+    async def aclose(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self._socket.close(), _CLOSE_TIMEOUT_S)
+        self._end_events(ClosedEvent("finished", "closed by us", retryable=False))
+
+    def _end_events(self, closed: ClosedEvent) -> None:
+        """Make ``closed`` the last event, whatever waits in the queue."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._events.full():
+            self._events.get_nowait()
+        self._events.put_nowait(closed)
+
+    async def _send_frames(self) -> None:
+        try:
+            while frame := await self._queue.take():
+                self._sent_since_answer = True
+                await self._socket.send_bytes(wire.SOURCE_FRAME.pack(frame.start_ns) + frame.pcm)
+            await self._socket.send_str(wire.Finish().model_dump_json())
+        except (aiohttp.ClientError, ConnectionError) as error:
+            log.debug("sending ended: %s", error)  # the receiver learns the reason and says it
+
+    async def _receive(self) -> None:
+        closed = ClosedEvent("internal", "the connection to the speech service was lost", retryable=True)
+        try:
+            while (message := await self._next_message()).type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                end = await self._take(message)
+                if end:
+                    closed = end
+                    break
+        except SpeechError as error:
+            closed = ClosedEvent(error.code, str(error), error.retryable)
+        except (aiohttp.ClientError, ConnectionError) as error:
+            closed = ClosedEvent("internal", f"the connection to the speech service was lost: {error}", retryable=True)
+        # Only what we leave unread may be lost here, so wait for room as every event does.
+        if not self._ended:
+            await self._events.put(closed)
+            self._ended = True
+
+    async def _next_message(self) -> aiohttp.WSMessage:
+        """Raises SpeechUnavailableError when the service hears sound and says nothing: it answers at least once a
+        second (progress, statistics)."""
+        while True:
+            self._sent_since_answer = False
+            try:
+                async with asyncio.timeout(self._silent_s):
+                    return await self._socket.receive()
+            except TimeoutError as error:
+                if self._sent_since_answer:
+                    raise SpeechUnavailableError("the speech service says nothing", code="deadline") from error
+
+    async def _take(self, message: aiohttp.WSMessage) -> ClosedEvent | None:
+        """Handle one message; a full event queue holds up the socket (the service then sees back pressure)."""
+        if message.type is aiohttp.WSMsgType.BINARY:
+            if self._assembly is None or len(message.data) < wire.DUB_FRAME.size:
+                raise SpeechProtocolError("sound without a segment", code="internal")
+            segment = self._assembly.add(message.data)
+            if segment:
+                self._assembly = None
+                await self._events.put(SegmentEvent(segment))
+            return None
+        event = self._translate(parse(message.data))
+        if isinstance(event, ClosedEvent):
+            return event
+        if event:
+            await self._events.put(event)
+        return None
+
+    def _translate(self, message: wire.ServerMessage) -> SpeechEvent | None:
+        match message:
+            case wire.Segment():
+                if self._assembly is not None:
+                    raise SpeechProtocolError("a segment within a segment", code="internal")
+                self._assembly = _Assembly(message)
+            case wire.Partial():
+                return PartialEvent(message.source_start_ns, message.source_end_ns, message.transcript)
+            case wire.Progress():
+                return ProgressEvent(message.processed_until_ns)
+            case wire.GoingAway():
+                return GoingAwayEvent(message.deadline_s)
+            case wire.ErrorMessage():
+                return ClosedEvent(message.code, message.message, message.retryable)
+            case wire.Finished():
+                return ClosedEvent("finished", "all was dubbed", retryable=False)
+        return None
+
+
+class StsStreamBackend:
+    """``url`` is the service's base address. ``queue_s`` bounds the sound that waits to be sent; a session that hears
+    sound and says nothing for ``silent_s`` is taken for hung."""
+
+    name = "sts"
+
+    def __init__(self, url: str, *, token: str | None = None, queue_s: float = 5.0, silent_s: float = 6.0) -> None:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise ConfigError("the speech service's address must begin with http:// or https://", key="backend.url")
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._queue_s = queue_s
+        self._silent_s = silent_s
+        self._http: aiohttp.ClientSession | None = None
+
+    async def open(self, target: SpeechTarget) -> StsStreamSession:
+        try:
+            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                return await self._open(target)
+        except TimeoutError as error:
+            raise SpeechUnavailableError(
+                f"the speech service at {redact_url(self._url)} does not answer", code="deadline"
+            ) from error
+        except aiohttp.WSServerHandshakeError as error:
+            raise error_for(error.status) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise unreachable(self._url, error) from error
+
+    async def _open(self, target: SpeechTarget) -> StsStreamSession:
+        if self._http is None:
+            self._http = aiohttp.ClientSession(headers=self._headers)
+        socket = await self._http.ws_connect(
+            self._url + wire.STREAM_PATH, max_msg_size=1 << 20, heartbeat=10.0, compress=0
+        )
+        try:
+            start = wire.Start(
+                stream_id=target.stream_id,
+                source_language=target.source_language,
+                target_language=target.target_language,
+                voice=target.voice,
+            )
+            await socket.send_str(start.model_dump_json())
+            session = StsStreamSession(socket, await _ready(socket), self._queue_s, self._silent_s)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(socket.close(), _CLOSE_TIMEOUT_S)
+            raise
+        session.start()
+        return session
+
+    async def aclose(self) -> None:
+        if self._http:
+            await self._http.close()
+            self._http = None
+
+
+async def _ready(socket: aiohttp.ClientWebSocketResponse) -> wire.Ready:
+    message = await socket.receive()
+    if message.type is not aiohttp.WSMsgType.TEXT:
+        raise SpeechUnavailableError("the speech service closed the session at once")
+    match parse(message.data):
+        case wire.Ready() as ready:
+            return ready
+        case wire.ErrorMessage() as error:
+            raise error_for(None, error.code, error.message, error.retryable)
+        case _:
+            raise SpeechProtocolError("the speech service did not answer the start", code="internal")
+
+
+def parse(text: str) -> wire.ServerMessage:
+    try:
+        return wire.server_message.validate_json(text)
+    except ValidationError as error:
+        raise SpeechProtocolError(f"not a message of the protocol: {error.errors()[0]['msg']}") from error
+
+
+def s16_to_float(pcm: bytes) -> Pcm:
+    """S16LE as float32 in [-1, 1], shape (n,)."""
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)

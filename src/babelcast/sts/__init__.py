@@ -1,0 +1,1 @@
+"""The speech service: ASR → MT → TTS behind REST and WebSocket."""

@@ -1,0 +1,1 @@
+"""Translation: one interface, one module per engine."""

@@ -1,0 +1,52 @@
+"""Recognised words made fit for translation, and translations made fit for speaking."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from babelcast.sts.asr.base import Word
+
+_FIRST_PERSON = re.compile(r"\bi\b(?=$|[ '])")
+_INITIALS = re.compile(r"\b[a-z]\.(?: [a-z]\.)+")
+_QUESTION_OPENERS = {"what", "who", "why", "how", "where", "whose"}
+_AUXILIARIES = {
+    "is", "are", "was", "were", "do", "does", "did", "can", "could", "will", "would", "have", "has", "should",
+}  # fmt: skip
+_SINGLE_WORD_PROBABILITY = 0.2
+_MEAN_PROBABILITY = 0.1
+
+
+def believable(words: Sequence[Word]) -> bool:
+    """False for what a recogniser makes of noise: nothing, one unlikely word, or unlikely words throughout."""
+    if not words:
+        return False
+    mean = sum(word.probability for word in words) / len(words)
+    return mean >= (_SINGLE_WORD_PROBABILITY if len(words) == 1 else _MEAN_PROBABILITY)
+
+
+def source_text(words: Sequence[Word]) -> str:
+    """The transcript: ``I`` and initials in capitals, as translation dictionaries have them."""
+    text = " ".join(word.text for word in words)
+    text = _INITIALS.sub(lambda match: match.group().replace(". ", ".").upper(), text)
+    return _FIRST_PERSON.sub("I", text)
+
+
+def is_question(transcript: str) -> bool:
+    """A guess from the first words of a sentence, careful: a wrong question sounds worse than a missed one."""
+    first, _, rest = transcript.lower().partition(" ")
+    if first not in _QUESTION_OPENERS:
+        return False
+    return rest.split(" ")[0] in _AUXILIARIES or (first == "how" and rest.startswith(("many ", "much ", "long ")))
+
+
+def spoken_text(translation: str, target: str, *, ends: bool, question: bool = False) -> str:
+    """``translation`` with a capital and the stop that gives it the right melody: ``.`` or ``?`` where the source
+    paused, ``,`` where a running sentence was cut."""
+    text = translation.strip(" ,.;")
+    if not text:
+        return ""
+    text = text[0].upper() + text[1:]
+    if question and ends:
+        return f"¿{text}?" if target.split("-")[0] == "es" else f"{text}?"
+    return text + ("." if ends else ",")

@@ -1,0 +1,1 @@
+"""Speech synthesis: one interface, one module per engine."""

@@ -1,0 +1,1 @@
+"""One stream's worker: read session.py first."""

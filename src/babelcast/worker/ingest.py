@@ -1,0 +1,249 @@
+"""The source: connected, read, put on the timeline; connected again when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from babelcast.clock import Clock
+from babelcast.errors import IngestError
+from babelcast.gst.bridge import End, Packet
+from babelcast.gst.ingest import IngestPipeline, Tracks, is_live
+from babelcast.telemetry.redact import redact
+from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit
+from babelcast.worker.backoff import Backoff
+from babelcast.worker.placement import AudioPlacement
+from babelcast.worker.timeline import SourceTimeline
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.05
+_SETTLE_NS = 300 * NS_PER_MS
+"""How long the first units of a connection are looked at before their place is decided."""
+_PICTURE_NS = 20 * NS_PER_MS
+_PCM_FRAME_BYTES = 4
+_IDLE_NS = 5 * NS_PER_S
+_SILENT_TRACK_NS = 3 * NS_PER_S
+_FILE_WINDOW_NS = 30 * NS_PER_S
+
+IngestState = Literal["starting", "waiting", "live", "reconnecting", "ended"]
+
+
+class MediaSink(Protocol):
+    """Implemented by session.WorkerSession."""
+
+    def take_video(self, unit: AccessUnit) -> None: ...
+
+    def take_audio(self, position: int, pcm: bytes) -> None:
+        """``pcm``: S16LE stereo at 48 kHz whose first sample has ``position`` on the source timeline."""
+        ...
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What is known of one connection."""
+
+    pipeline: IngestPipeline
+    first_arrival_ns: int | None = None
+    last_arrival_ns: int = 0
+    begun: bool = False
+    early: list[tuple[int, list[Packet], list[Packet]]] = field(default_factory=list)
+    needs_key: bool = True
+    video_ns: int | None = None
+    audio_ns: int | None = None
+
+
+class Ingest:
+    """Runs until it is cancelled; a file, and any source with ``once``, ends with its first connection.
+
+    ``wanted_until`` bounds how far a file is read ahead: it gives the source time up to which units are wanted.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeline: SourceTimeline,
+        sink: MediaSink,
+        clock: Clock,
+        *,
+        wanted_until: Callable[[], int] | None = None,
+        once: bool = False,
+    ) -> None:
+        self._url = url
+        self._live = is_live(url)
+        self._timeline = timeline
+        self._sink = sink
+        self._clock = clock
+        self._wanted_until = wanted_until
+        self._once = once or not self._live
+        self._connection: _Connection | None = None
+        self.placement = AudioPlacement()
+        self.state: IngestState = "starting"
+        self.tracks = Tracks(None, None, None)
+        self.last_error: str | None = None
+        self.connections = 0
+
+    @property
+    def video_coming(self) -> bool:
+        """The source has pictures, though perhaps no key frame has come yet."""
+        return self._connection is not None and self._connection.pipeline.has_video
+
+    @property
+    def complete_until_ns(self) -> int:
+        """Source time up to which every track that the source has was read."""
+        connection = self._connection
+        if connection is None or connection.first_arrival_ns is None:
+            return 0
+        present = (
+            (connection.pipeline.has_video, connection.video_ns),
+            (connection.pipeline.has_audio, connection.audio_ns),
+        )
+        return min((read or 0 for there, read in present if there), default=0)
+
+    @property
+    def duration_ns(self) -> int | None:
+        """Length of a file; None where it isn't known."""
+        return self._connection.pipeline.duration_ns() if self._connection is not None else None
+
+    @property
+    def missing_tracks(self) -> tuple[str, ...]:
+        """Tracks that the source, read for 3 s by now, has shown nothing of."""
+        connection = self._connection
+        if connection is None or connection.first_arrival_ns is None:
+            return ()
+        if self._clock.now_ns() - connection.first_arrival_ns < _SILENT_TRACK_NS:
+            return ()
+        tracks = (("video", connection.video_ns), ("audio", connection.audio_ns))
+        return tuple(name for name, last in tracks if last is None)
+
+    async def run(self) -> None:
+        """Raises IngestError where another attempt is no use."""
+        backoff = Backoff(first_s=0.5, most_s=2.0)
+        while True:
+            end = await self._one_connection()
+            self.last_error = redact(end.error) if end.error else None
+            if self._once:
+                self.state = "ended"
+                if end.error:
+                    raise IngestError(f"the source could not be read: {redact(end.error)}", retryable=False)
+                return
+            if self.state == "live":
+                backoff.reset()
+                log.warning("source lost: %s", end.error or "end of stream", extra={"stage": "ingest"})
+                self.state = "reconnecting"
+            elif self.state == "starting":
+                log.info("waiting for the source: %s", end.error or "end of stream", extra={"stage": "ingest"})
+                self.state = "waiting"
+            await asyncio.sleep(backoff.next_s())
+
+    async def _one_connection(self) -> End:
+        pipeline = IngestPipeline(self._url)
+        self._connection = connection = _Connection(pipeline)
+        try:
+            await pipeline.start()
+            while True:
+                idle = self._poll(connection)
+                self._look_at_tracks(pipeline)
+                end = (pipeline.poll_end() or self._starved(connection)) if idle else None
+                if end is not None:
+                    self._begin(connection)
+                    return end
+                await asyncio.sleep(_TICK_S if idle or self._live else 0)
+        finally:
+            self._connection = None
+            await pipeline.stop()
+
+    def _starved(self, connection: _Connection) -> End | None:
+        """A media server may keep its readers while its own source hangs: for all protocols that is a loss."""
+        if not self._live or not connection.begun:
+            return None
+        silent_ns = self._clock.now_ns() - connection.last_arrival_ns
+        return End(f"nothing came for {_IDLE_NS // NS_PER_S} s") if silent_ns > _IDLE_NS else None
+
+    def _look_at_tracks(self, pipeline: IngestPipeline) -> None:
+        """Also while nothing comes: a source may have nothing that can be read."""
+        tracks, before = pipeline.tracks, self.tracks
+        if tracks.unsupported is not None and str(tracks.unsupported) != str(before.unsupported):
+            log.warning("%s", tracks.unsupported, extra={"stage": "ingest"})
+        # what the last connection said holds until this one says something
+        if tracks != Tracks(None, None, None):
+            self.tracks = tracks
+
+    def _poll(self, connection: _Connection) -> bool:
+        """Take what has come; True when that was nothing."""
+        video, audio = self._pull(connection)
+        if not video and not audio:
+            return True
+        now = self._clock.now_ns()
+        if connection.first_arrival_ns is None:
+            connection.first_arrival_ns = now
+        connection.last_arrival_ns = now
+        if connection.begun:
+            self._deliver(connection, now, video, audio)
+        else:
+            connection.early.append((now, video, audio))
+            if not self._live or now - connection.first_arrival_ns >= _SETTLE_NS:
+                self._begin(connection)
+        return False
+
+    def _pull(self, connection: _Connection) -> tuple[list[Packet], list[Packet]]:
+        pipeline = connection.pipeline
+        if self._wanted_until is None:
+            return list(pipeline.pull_video()), list(pipeline.pull_audio())
+        wanted = self._wanted_until()
+        behind = min(connection.video_ns or 0, connection.audio_ns or 0)
+        # one track may be read past the bound while the other, further back in the file, has not been reached
+        starving = behind < wanted - _FILE_WINDOW_NS // 2
+        video = list(pipeline.pull_video(30)) if starving or (connection.video_ns or 0) < wanted else []
+        audio = list(pipeline.pull_audio(10)) if starving or (connection.audio_ns or 0) < wanted else []
+        return video, audio
+
+    def _begin(self, connection: _Connection) -> None:
+        """Decide where the connection lies on the timeline, and deliver what was held back for that."""
+        arrivals = [
+            (packet.dts_ns, arrival)
+            for arrival, video, audio in connection.early
+            for packet in (*video, *audio)
+            if packet.dts_ns is not None
+        ]
+        early, connection.early = connection.early, []
+        if not arrivals:
+            return
+        self._timeline.begin(arrivals)
+        self.placement.restart()
+        connection.begun = True
+        self.connections += 1
+        self.state = "live"
+        self.last_error = None
+        log.info("source connected", extra={"stage": "ingest", "connection": self.connections})
+        for arrival, video, audio in early:
+            self._deliver(connection, arrival, video, audio)
+
+    def _deliver(self, connection: _Connection, arrival_ns: int, video: list[Packet], audio: list[Packet]) -> None:
+        for packet in video:
+            self._deliver_video(connection, arrival_ns, packet)
+        for packet in audio:
+            self._deliver_audio(connection, arrival_ns, packet)
+
+    def _deliver_video(self, connection: _Connection, arrival_ns: int, packet: Packet) -> None:
+        if packet.pts_ns is None or packet.dts_ns is None:
+            return
+        if connection.needs_key and packet.delta:
+            return
+        connection.needs_key = False
+        dts = self._timeline.place("video", packet.dts_ns, _PICTURE_NS, arrival_ns)
+        connection.video_ns = dts
+        pts = dts + packet.pts_ns - packet.dts_ns
+        self._sink.take_video(AccessUnit(pts, dts, not packet.delta, packet.data, packet.caps))
+
+    def _deliver_audio(self, connection: _Connection, arrival_ns: int, packet: Packet) -> None:
+        if packet.pts_ns is None:
+            return
+        samples = len(packet.data) // _PCM_FRAME_BYTES
+        duration = samples * NS_PER_S // 48_000
+        start = self._timeline.place("audio", packet.pts_ns, duration, arrival_ns)
+        connection.audio_ns = start
+        self._sink.take_audio(self.placement.place(start, samples), packet.data)

@@ -1,0 +1,207 @@
+"""What is on air in one language: the delayed pictures, and block by block the sound that goes with them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from babelcast.audio.fallback import FallbackMode, FallbackPolicy, FallbackSettings
+from babelcast.audio.level import speech_rms
+from babelcast.audio.mix import MIXER_LOOKAHEAD, Mixer, MixSettings
+from babelcast.audio.pcm import to_s16le
+from babelcast.audio.schedule import Dropped, DubTrack, Placement
+from babelcast.audio.source import SourceAudio
+from babelcast.spec import SegmentEntry
+from babelcast.units import RATE, AccessUnit, DubSegment, ns_to_samples, samples_to_ns
+from babelcast.worker.dubbing import Dubbing
+from babelcast.worker.metrics import WorkerMetrics
+from babelcast.worker.video import VideoQueue
+
+log = logging.getLogger(__name__)
+
+BLOCK = RATE // 10
+"""Samples that are rendered and pushed at a time."""
+_RECENT = 50
+
+
+class Destination(Protocol):
+    """Implemented by output.Output and file_output.FileOutput."""
+
+    def expect_video(self, caps: str) -> None: ...
+
+    def push_video(self, units: list[AccessUnit], air_offset_ns: int) -> None: ...
+
+    def push_audio(self, position: int, pcm: bytes, air_offset_ns: int, *, video_expected: bool) -> None: ...
+
+
+class Programme:
+    """Single-threaded. Without ``dubbing`` it is a bypass: the original, sample for sample.
+
+    ``lag_s`` tells for a source time how long ago it came into the worker.
+    """
+
+    def __init__(
+        self,
+        language: str,
+        source: SourceAudio,
+        destination: Destination,
+        *,
+        delay_ns: int,
+        mix: MixSettings,
+        fallback: FallbackMode,
+        metrics: WorkerMetrics,
+        lag_s: Callable[[int], float],
+        on_entry: Callable[[SegmentEntry], None],
+    ) -> None:
+        self.language = language
+        self.video = VideoQueue(delay_ns)
+        self.dubbing: Dubbing | None = None
+        self._source = source
+        self._destination = destination
+        self._metrics = metrics
+        self._lag_s = lag_s
+        self._on_entry = on_entry
+        self._track = DubTrack(speech_level=functools.partial(speech_rms, source))
+        self._mixer = Mixer(source, self._track, mix)
+        self._policy = FallbackPolicy(FallbackSettings(mode=fallback))
+        self._position: int | None = None
+        self._lags: dict[str, float] = {}
+        self._recent: deque[SegmentEntry] = deque(maxlen=_RECENT)
+        self._entries = 0
+        self.fallback: FallbackMode | None = None
+        self._fallback_samples = 0
+
+    @property
+    def position(self) -> int:
+        """Source sample that is rendered next."""
+        return self._position or 0
+
+    @property
+    def playhead_ns(self) -> int:
+        return samples_to_ns(self.position)
+
+    @property
+    def dub_end(self) -> int:
+        """Source sample at which the last planned segment ends."""
+        return self._track.end
+
+    @property
+    def segments(self) -> int:
+        return self._track.added
+
+    @property
+    def dropped_segments(self) -> int:
+        return self._track.dropped
+
+    @property
+    def fallback_seconds(self) -> float:
+        return self._fallback_samples / RATE
+
+    @property
+    def dub_lag_s(self) -> float | None:
+        """Median over the latest segments."""
+        return _median([entry.dub_lag_s for entry in self._recent])
+
+    @property
+    def dub_offset_s(self) -> float | None:
+        """Median over the latest segments that were heard."""
+        return _median([entry.dub_offset_s for entry in self._recent if entry.placed_ns is not None])
+
+    def take_segment(self, segment: DubSegment) -> None:
+        """A segment from the backend: planned; what became of it is told when it is on air."""
+        while len(self._lags) > _RECENT:  # of segments that were never settled
+            self._lags.pop(next(iter(self._lags)))
+        self._lags[segment.segment_id] = self._lag_s(segment.source_start_ns)
+        verdict = self._track.add(segment, self.position)
+        state = "dropped" if isinstance(verdict, Dropped) else "placed"
+        log.info(
+            "segment %s",
+            state,
+            extra={"stage": "schedule", "language": self.language, "segment.id": segment.segment_id},
+        )
+        self._metrics.dub_lag(self.language, self._lags[segment.segment_id])
+        self._metrics.sts_rtt(self._lag_s(segment.source_end_ns))
+
+    def advance(self, due_ns: int, air_offset_ns: int, *, video_expected: bool) -> None:
+        """Send what is due: pictures up to source time ``due_ns``, and sound up to a block past it."""
+        caps = self.video.next_caps
+        if caps is not None:
+            self._destination.expect_video(caps)
+        units = self.video.take(due_ns)
+        if units:
+            self._destination.push_video(units, air_offset_ns)
+        if self._position is None:
+            self._position = ns_to_samples(min(due_ns, 0))
+        while samples_to_ns(self._position) <= due_ns:
+            pcm = self._render(self._position)
+            self._destination.push_audio(
+                self._position, pcm, air_offset_ns, video_expected=video_expected or len(self.video) > 0
+            )
+            self._position += BLOCK
+        self._settle()
+
+    def _render(self, position: int) -> bytes:
+        if self.dubbing is None:
+            return to_s16le(self._source.read_original(position, BLOCK)[0])
+        mode = self._decide(position, self.dubbing)
+        if mode is not None and self.fallback is None:
+            reason = "closed" if self.dubbing.state != "open" else "late"
+            self._metrics.fallback(mode, reason)
+            log.warning("fallback in force: %s", mode, extra=self._fields(reason=reason))
+        elif mode is None and self.fallback is not None:
+            log.info("dub on air again", extra=self._fields())
+        self.fallback = mode
+        if mode is not None:
+            self._fallback_samples += BLOCK
+        return to_s16le(self._mixer.render(position, BLOCK, mode).samples)
+
+    def _decide(self, position: int, dubbing: Dubbing) -> FallbackMode | None:
+        watermark = ns_to_samples(dubbing.watermark_ns)
+        backend_open = dubbing.state == "open"
+        for start_ns, end_ns in dubbing.lost:
+            if ns_to_samples(start_ns) <= position < ns_to_samples(end_ns):
+                watermark, backend_open = min(watermark, position - 1), False
+        return self._policy.decide(
+            pos=position,
+            watermark=watermark,
+            backend_open=backend_open,
+            dub_active=self._track.active(position, BLOCK + MIXER_LOOKAHEAD),
+        )
+
+    def _settle(self) -> None:
+        for verdict in self._track.take_settled():
+            entry = self._entry(verdict)
+            self._recent.append(entry)
+            self._on_entry(entry)
+            if entry.placed_ns is not None:
+                self._metrics.dub_offset(self.language, entry.dub_offset_s)
+
+    def _entry(self, verdict: Placement | Dropped) -> SegmentEntry:
+        segment = verdict.segment
+        heard = verdict if isinstance(verdict, Placement) else None
+        sequence, self._entries = self._entries, self._entries + 1
+        return SegmentEntry(
+            sequence=sequence,
+            segment_id=segment.segment_id,
+            language=self.language,
+            source_start_ns=segment.source_start_ns,
+            source_end_ns=segment.source_end_ns,
+            placed_ns=samples_to_ns(heard.start) if heard else None,
+            duration_ns=samples_to_ns(heard.duration) if heard else segment.duration_ns,
+            tempo=heard.tempo if heard else 1.0,
+            dub_lag_s=self._lags.pop(segment.segment_id, 0.0),
+            dub_offset_s=heard.offset_s if heard else 0.0,
+            transcript=segment.transcript,
+            translation=segment.translation,
+            voice=segment.voice,
+        )
+
+    def _fields(self, **more: str) -> dict[str, Any]:
+        return {"stage": "mix", "language": self.language, **more}
+
+
+def _median(values: list[float]) -> float | None:
+    return sorted(values)[len(values) // 2] if values else None

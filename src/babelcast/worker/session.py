@@ -1,0 +1,297 @@
+"""One stream, live: wires the steps in the order of the flow. Read this first.
+
+::
+
+    Ingest ──┬─ access units ───────────────► VideoQueue (per programme) ─────────────┐
+             └─ PCM ─► SourceAudio.original                                           │
+                  └─► Listener (separation) ─► SourceAudio.background                 │
+                                           └─► speech frames ─► Dubbing (per target)  │
+                                                    segments ─► DubTrack              │
+             every 50 ms: Programme.advance: what is due at ``now − delay + lead`` ───┴─► Output
+
+Every arrow is a call on the event loop's thread; the steps know nothing of each other. Nothing waits: each step
+takes what is there. GStreamer's threads end in appsinks and begin in appsrcs (:mod:`babelcast.gst.bridge`), and
+separation has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from babelcast.audio.mix import MixSettings
+from babelcast.audio.pcm import from_s16le
+from babelcast.audio.source import SourceAudio
+from babelcast.clock import Clock, MonotonicClock
+from babelcast.gst.ingest import is_live
+from babelcast.separate.factory import make_separator
+from babelcast.spec import SegmentEntry, TargetSpec, TargetStatus, WorkerSpec, WorkerStatus
+from babelcast.speech.base import SpeechBackend, SpeechTarget
+from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, SpeechFrame
+from babelcast.worker.dubbing import Dubbing
+from babelcast.worker.fragments import FragmentLog
+from babelcast.worker.ingest import Ingest
+from babelcast.worker.journal import Journal
+from babelcast.worker.listen import Listener
+from babelcast.worker.metrics import WorkerMetrics
+from babelcast.worker.output import Output
+from babelcast.worker.programme import Programme
+from babelcast.worker.timeline import SourceTimeline
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.05
+LEAD_NS = 300 * NS_PER_MS
+"""How long before it is on air a block leaves the timeline; the sink holds it for the rest."""
+_LEAD_IN_NS = 3 * NS_PER_S
+"""Silence that is sent before the first picture, with the codec's headers: MediaMTX listens for 2 s before it lets
+anybody read, and would swallow the first group of pictures."""
+_LATE_MARGIN_NS = 500 * NS_PER_MS
+_FILE_AHEAD_NS = 2 * NS_PER_S
+_STATUS_EVERY_TICKS = 20
+_RECENT_ENTRIES = 1_000
+_FINISH_S = 2.0
+
+
+class WorkerSession:
+    """Runs from :meth:`run` to :meth:`request_stop`. ``backend`` None is bypass."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        backend: SpeechBackend | None,
+        *,
+        clock: Clock | None = None,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
+        self.spec = spec
+        self.metrics = metrics or WorkerMetrics()
+        self._clock = clock or MonotonicClock()
+        self._backend = backend
+        self._delay_ns = round(spec.delay_s * NS_PER_S)
+        self._stop = asyncio.Event()
+        self._journal = Journal(spec.journal_dir, _RECENT_ENTRIES)
+        self._timeline = SourceTimeline(late_limit_ns=self._delay_ns - _LATE_MARGIN_NS)
+        self._source = SourceAudio(spec.delay_s + 5.0)
+        read_ahead = None if is_live(spec.ingest_url) else self._file_position_ns
+        self._ingest = Ingest(spec.ingest_url, self._timeline, self, self._clock, wanted_until=read_ahead)
+        self._listener: Listener | None = None
+        if backend is not None:
+            self._listener = Listener(make_separator(spec.separation), self._source.write_background, self._take_speech)
+        self._fragments = FragmentLog(spec.stream_id, self.metrics)
+        self._outputs = [self._make_output(target) for target in spec.targets]
+        self._programmes = [
+            self._make_programme(target, output) for target, output in zip(spec.targets, self._outputs, strict=True)
+        ]
+        self._ticks = 0
+
+    def _make_output(self, target: TargetSpec) -> Output:
+        fields = {"language": target.language}
+        return Output(target.output_url, self._clock, audio_bitrate=self.spec.audio_bitrate, log_fields=fields)
+
+    def _make_programme(self, target: TargetSpec, output: Output) -> Programme:
+        spec = self.spec
+        programme = Programme(
+            target.language,
+            self._source,
+            output,
+            delay_ns=self._delay_ns,
+            mix=mix_settings(spec),
+            fallback=spec.fallback,
+            metrics=self.metrics,
+            lag_s=self._age_s,
+            on_entry=self._journal.add,
+        )
+        if self._backend is not None:
+            wanted = SpeechTarget(spec.stream_id, spec.source_language, target.language, target.voice)
+            programme.dubbing = Dubbing(self._backend, wanted, programme, lambda: programme.playhead_ns)
+        return programme
+
+    async def run(self) -> None:
+        """Until :meth:`request_stop`. Raises IngestError where the source can never be read."""
+        stopped = asyncio.create_task(self._stop.wait())
+        tasks = [asyncio.create_task(step) for step in self._steps()]
+        waiting: set[asyncio.Task[Any]] = {stopped, *tasks}
+        try:
+            while not stopped.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            for task in (stopped, *tasks):
+                task.cancel()
+            await asyncio.gather(stopped, *tasks, return_exceptions=True)
+            await asyncio.gather(*(output.finish(_FINISH_S) for output in self._outputs))
+            self._journal.close()
+            if self._backend is not None:
+                await self._backend.aclose()
+
+    def _steps(self) -> list[Coroutine[Any, Any, None]]:
+        steps: list[Coroutine[Any, Any, None]] = [self._ingest.run(), self._pace()]
+        steps += [output.run() for output in self._outputs]
+        if self._listener is not None:
+            steps.append(self._listener.run())
+        steps += [programme.dubbing.run() for programme in self._programmes if programme.dubbing is not None]
+        return steps
+
+    def request_stop(self) -> None:
+        """End within 3 s, with EOS to the outputs. May be called from a signal handler of the loop."""
+        self._stop.set()
+
+    # --- ingest's sink ---
+
+    def take_video(self, unit: AccessUnit) -> None:
+        for programme in self._programmes:
+            programme.video.put(unit)
+
+    def take_audio(self, position: int, pcm: bytes) -> None:
+        block = from_s16le(pcm, CHANNELS)
+        self._source.write_original(position, block)
+        if self._listener is not None:
+            self._listener.feed(position, block)
+
+    # --- the listener's sink ---
+
+    def _take_speech(self, frame: SpeechFrame) -> None:
+        self._fragments.push(frame, self._age_s(frame.end_ns), self._clock.now_ns())
+        for programme in self._programmes:
+            if programme.dubbing is not None:
+                programme.dubbing.feed(frame)
+
+    # --- pacing ---
+
+    async def _pace(self) -> None:
+        while True:
+            self.tick()
+            await asyncio.sleep(_TICK_S)
+
+    def tick(self) -> None:
+        """Send what is due now."""
+        epoch_ns = self._timeline.epoch_ns
+        if epoch_ns is None:
+            return
+        air_offset_ns = epoch_ns + self._delay_ns
+        due_ns = self._clock.now_ns() - air_offset_ns + LEAD_NS
+        if due_ns >= -_LEAD_IN_NS:
+            for programme in self._programmes:
+                programme.advance(due_ns, air_offset_ns, video_expected=self._ingest.video_coming)
+        if self._ingest.state == "ended" and due_ns > self._timeline.end_ns + LEAD_NS:
+            self.request_stop()  # all of the file is on air
+        self._ticks += 1
+        if self._ticks % _STATUS_EVERY_TICKS == 0:
+            self._measure()
+
+    def _file_position_ns(self) -> int:
+        """A file is read as if it came live, two seconds ahead."""
+        epoch_ns = self._timeline.epoch_ns
+        return _FILE_AHEAD_NS + (0 if epoch_ns is None else self._clock.now_ns() - epoch_ns)
+
+    def _age_s(self, source_ns: int) -> float:
+        """How long ago this source time came into the worker."""
+        epoch_ns = self._timeline.epoch_ns
+        return 0.0 if epoch_ns is None else (self._clock.now_ns() - epoch_ns - source_ns) / NS_PER_S
+
+    def _measure(self) -> None:
+        metrics = self.metrics
+        metrics.av_sync(self.av_sync_delta_ms)
+        video = self._programmes[0].video
+        metrics.queue("video", len(video), video.dropped)
+        if self._listener is not None:
+            metrics.queue("separate", self._listener.queued_blocks, self._listener.dropped_blocks)
+        dubbings = [programme.dubbing for programme in self._programmes if programme.dubbing is not None]
+        for dubbing in dubbings:
+            metrics.queue(f"sts.{dubbing.language}", dubbing.queued_frames, dubbing.dropped_frames)
+        for target, output in zip(self.spec.targets, self._outputs, strict=True):
+            metrics.output(target.language, output.state)
+        watermark_ns = min((dubbing.watermark_ns for dubbing in dubbings), default=0)
+        playhead_ns = min(programme.playhead_ns for programme in self._programmes)
+        self._fragments.update(watermark_ns, playhead_ns, self._clock.now_ns())
+
+    # --- what an operator sees ---
+
+    @property
+    def av_sync_delta_ms(self) -> float:
+        """How far the sound's place, found by counting samples, is off its timestamps. Nothing after it adds to it."""
+        return -self._ingest.placement.error_ns / NS_PER_MS
+
+    @property
+    def output_sessions(self) -> list[int]:
+        """How many sessions each destination has seen."""
+        return [output.sessions for output in self._outputs]
+
+    def segments(self, after: int) -> list[SegmentEntry]:
+        """The latest entries whose ``sequence`` is above ``after``, of all languages."""
+        return self._journal.after(after)
+
+    def status(self) -> WorkerStatus:
+        ingest = self._ingest
+        tracks = ingest.tracks
+        state = ingest.state if ingest.state != "ended" else "stopping"
+        error = str(tracks.unsupported) if tracks.unsupported else ingest.last_error or self._dubbing_error()
+        return WorkerStatus(
+            stream_id=self.spec.stream_id,
+            generation=self.spec.generation,
+            state="stopping" if self._stop.is_set() else state,
+            delay_s=self.spec.delay_s,
+            separation=self._listener.active_separation if self._listener else "off",
+            source_seconds=self._timeline.end_ns / NS_PER_S,
+            av_sync_delta_ms=self.av_sync_delta_ms,
+            video_caps=tracks.video,
+            audio_caps=tracks.audio,
+            warnings=tuple(self._warnings()),
+            last_error=error,
+            targets=tuple(
+                _target_status(self.spec, programme, output)
+                for programme, output in zip(self._programmes, self._outputs, strict=True)
+            ),
+        )
+
+    def _dubbing_error(self) -> str | None:
+        """Why there is no dub, of the first language that has none."""
+        errors = (programme.dubbing.last_error for programme in self._programmes if programme.dubbing is not None)
+        return next((error for error in errors if error), None)
+
+    def _warnings(self) -> list[str]:
+        warnings = []
+        unsupported = self._ingest.tracks.unsupported
+        if unsupported is not None:
+            warnings.append(str(unsupported))
+        missing = self._ingest.missing_tracks
+        if "audio" in missing:
+            warnings.append("the source has no audio: silence is sent")
+        if "video" in missing and unsupported is None:
+            warnings.append("the source has no video: sound alone is sent")
+        if self._ingest.state == "reconnecting":
+            warnings.append("the source is lost: silence is sent until it is back")
+        if self._timeline.rebases:
+            warnings.append(f"the source's timestamps jumped {self._timeline.rebases} times and were re-based")
+        if self._listener is not None and self._listener.dropped_blocks:
+            warnings.append("this machine is too slow for separation: background was lost")
+        for programme in self._programmes:
+            if programme.video.dropped:
+                warnings.append(f"{programme.video.dropped} pictures were dropped ({programme.language})")
+        return warnings
+
+
+def mix_settings(spec: WorkerSpec) -> MixSettings:
+    mix = spec.mix
+    return MixSettings(bg_gain=mix.bg_gain, dub_gain=mix.dub_gain, original_gain=mix.original_gain)
+
+
+def _target_status(spec: WorkerSpec, programme: Programme, output: Output) -> TargetStatus:
+    dubbing = programme.dubbing
+    return TargetStatus(
+        language=programme.language,
+        output_state=output.state,
+        backend_state=dubbing.state if dubbing is not None else "none",
+        fallback=programme.fallback,
+        fallback_seconds=programme.fallback_seconds,
+        segments=programme.segments,
+        dropped_segments=programme.dropped_segments,
+        dub_lag_s=programme.dub_lag_s,
+        dub_offset_s=programme.dub_offset_s,
+        published_seconds=output.published_seconds,
+        last_error=output.last_error or (dubbing.last_error if dubbing is not None else None),
+    )

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.audio.signals import noise, segment, sine, source_of, stereo, worst_step_db
+
+from babelcast.audio.fallback import FallbackMode
+from babelcast.audio.mix import CROSSFADE, MIXER_LOOKAHEAD, Mixer, MixSettings
+from babelcast.audio.schedule import DubTrack
+from babelcast.audio.source import SourceAudio
+from babelcast.units import RATE, Pcm
+
+pytestmark = pytest.mark.unit
+
+S = RATE
+MODES: tuple[FallbackMode | None, ...] = (None, "original", "background", "ducked", "repeat", "silence")
+
+
+def bed(n: int) -> Pcm:
+    return stereo(sine(n, 110, 0.1), sine(n, 130, 0.1))
+
+
+def voice(n: int) -> Pcm:
+    return stereo(sine(n, 200, 0.2), sine(n, 200, 0.2))
+
+
+def programme(seconds: float = 4) -> SourceAudio:
+    n = round(seconds * S)
+    return source_of(bed(n) + voice(n), bed(n))
+
+
+def dubbed(*spans: tuple[int, int]) -> DubTrack:
+    track = DubTrack()
+    for i, (start, stop) in enumerate(spans):
+        track.add(segment(start, stop, stop - start, sequence=i), playhead=-S)
+    return track
+
+
+def render(mixer: Mixer, start: int, stop: int, mode: FallbackMode | None = None, block: int = 4_800) -> Pcm:
+    parts = [mixer.render(pos, min(block, stop - pos), mode).samples for pos in range(start, stop, block)]
+    return np.concatenate(parts)
+
+
+def test_background_plus_dub() -> None:
+    mixer = Mixer(programme(), dubbed((S, 2 * S)), MixSettings(bg_gain=0.5, dub_gain=2.0, original_gain=0.1))
+    out = render(mixer, 0, 3 * S)
+    reference = dubbed((S, 2 * S)).read(0, 3 * S)[0]
+    n = 4 * S
+    wanted = 0.5 * bed(n)[: 3 * S] + 2.0 * reference[:, None] + 0.1 * (bed(n) + voice(n))[: 3 * S]
+    assert np.abs(out - wanted).max() < 1e-6
+    assert out.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("mode", "bed_gain", "voice_gain"),
+    [("original", 1, 1), ("background", 1, 0), ("ducked", 0.2, 0.2), ("silence", 0, 0), ("repeat", 1, 0)],
+)
+def test_each_fallback(mode: FallbackMode, bed_gain: float, voice_gain: float) -> None:
+    mixer = Mixer(programme(), DubTrack())
+    out = render(mixer, 0, 2 * S, mode)
+    n = 4 * S
+    assert np.abs(out - (bed_gain * bed(n) + voice_gain * voice(n))[: 2 * S]).max() < 1e-6
+    assert mixer.fallback_samples == {mode: 2 * S}
+
+
+def test_repeat_says_the_last_dub_again() -> None:
+    mixer = Mixer(source_of(np.zeros((9 * S, 2), np.float32), np.zeros((9 * S, 2), np.float32)), dubbed((S, 2 * S)))
+    render(mixer, 0, 3 * S)
+    out = render(mixer, 3 * S, 8 * S, "repeat")[:, 0]
+    envelope = np.abs(out.reshape(-1, 2_400)).max(axis=1) > 0.05
+    starts = np.flatnonzero(envelope[1:] & ~envelope[:-1])
+    assert np.diff(starts) == pytest.approx(1.5 * S / 2_400, abs=1.5)  # a second of dub, half a second of pause
+    assert envelope.any() and not envelope.all()
+
+
+@pytest.mark.parametrize("block", [1, 7, 480, 4_800])
+def test_the_result_does_not_depend_on_the_blocks(block: int) -> None:
+    def sound(size: int) -> Pcm:
+        mixer = Mixer(programme(1), dubbed((3_000, 9_000)))
+        out = [render(mixer, 0, 9_600, None, size)]
+        changes: tuple[FallbackMode | None, ...] = ("original", "background", None)
+        for i, mode in enumerate(changes):
+            out.append(render(mixer, 9_600 + i * 4_800, 14_400 + i * 4_800, mode, size))
+        return np.concatenate(out)
+
+    assert np.abs(sound(block) - sound(2_400)).max() < 1e-6
+
+
+@pytest.mark.parametrize("block", [7, 480, 4_800])
+def test_blocks_do_not_matter_where_the_background_ends(block: int) -> None:
+    def sound(size: int) -> Pcm:
+        n = 2 * S
+        audio = source_of(bed(n) + voice(n), None)
+        audio.write_background(0, bed(n)[:31_111])
+        return render(Mixer(audio, DubTrack()), 0, S, None, size)
+
+    assert np.abs(sound(block) - sound(S)).max() < 1e-6
+
+
+@pytest.mark.parametrize("after", MODES)
+@pytest.mark.parametrize("before", MODES)
+def test_no_click_at_a_change(before: FallbackMode | None, after: FallbackMode | None) -> None:
+    mixer = Mixer(programme(), dubbed((S // 2, 2 * S)))
+    out = np.concatenate((render(mixer, 0, S, before), render(mixer, S, 2 * S, after)))
+    assert worst_step_db(out) < -60
+
+
+def test_a_hard_cut_would_be_found() -> None:
+    n = 4_800
+    cut = np.concatenate(((bed(2 * n) + voice(2 * n))[: n + 30], bed(2 * n)[n + 30 :]))
+    assert worst_step_db(cut) > -40
+
+
+def test_a_crossfade_is_over_in_time_and_the_background_does_not_bump() -> None:
+    n = 4 * S
+    audio = source_of(bed(n) + 0.0, bed(n))
+    mixer = Mixer(audio, DubTrack())
+    out = np.concatenate((render(mixer, 0, S, "original"), render(mixer, S, 2 * S, None)))
+    assert np.abs(out - bed(n)[: 2 * S]).max() < 1e-6
+    speech = source_of(voice(n), np.zeros((n, 2), np.float32))
+    mixer = Mixer(speech, DubTrack())
+    faded = np.concatenate((render(mixer, 0, S, "original"), render(mixer, S, 2 * S, None)))
+    assert np.abs(faded[S - 1_000 : S]).max() > 0.19
+    assert not faded[S + MIXER_LOOKAHEAD :].any()
+    assert faded[S + CROSSFADE // 2 :].any()
+
+
+def test_equal_power_between_unlike_voices() -> None:
+    n = 6 * S
+    original = noise(n, seed=1, amplitude=0.1, channels=1)
+    audio = source_of(stereo(original, original), np.zeros((n, 2), np.float32))
+    dub = DubTrack()
+    spoken = segment(0, n, n)
+    dub.add(replace(spoken, samples=noise(n, seed=2, amplitude=0.1, channels=1)), playhead=-S)
+    powers = []
+    for i in range(1, 20):
+        mixer = Mixer(audio, dub)
+        start = 2_000 * i
+        mixer.render(start, 4_800, "original")
+        out = mixer.render(start + 4_800, 4_800).samples
+        powers.append(np.mean(out**2))
+    assert 10 * np.log10(np.mean(powers) / 0.01) == pytest.approx(0.0, abs=0.3)
+
+
+@pytest.mark.parametrize(("stand_in", "gain"), [("ducked", 0.2), ("original", 1.0)])
+def test_where_the_background_is_missing_the_original_stands_in(stand_in: str, gain: float) -> None:
+    n = 4 * S
+    audio = source_of(bed(n) + voice(n), None)
+    audio.write_background(0, bed(n)[:S])
+    audio.write_background(2 * S, bed(n)[2 * S :])
+    settings = MixSettings(missing_background="ducked" if stand_in == "ducked" else "original")
+    mixer = Mixer(audio, DubTrack(), settings)
+    out = render(mixer, 0, 3 * S)
+    original = bed(n) + voice(n)
+    assert np.abs(out - gain * original[: 3 * S])[S + 480 : 2 * S - 480].max() < 1e-3
+    assert np.abs(out - bed(n)[: 3 * S])[: S - CROSSFADE - 960].max() < 1e-6
+    assert np.abs(out - bed(n)[: 3 * S])[2 * S + CROSSFADE + 960 :].max() < 1e-6
+    assert worst_step_db(out) < -60
+    assert mixer.background_missing == S
+
+
+def test_settings_change_on_air_without_a_click() -> None:
+    mixer = Mixer(programme(), dubbed((S // 2, 2 * S)))
+    before = render(mixer, 0, S)
+    mixer.settings = MixSettings(bg_gain=0.25, dub_gain=0.5, original_gain=0.2)
+    out = np.concatenate((before, render(mixer, S, 2 * S)))
+    assert worst_step_db(out) < -60
+    fresh = Mixer(programme(), dubbed((S // 2, 2 * S)), mixer.settings)
+    assert np.abs(out[S + S // 10 :] - render(fresh, 0, 2 * S)[S + S // 10 :]).max() < 1e-6
+
+
+def test_loud_sums_are_limited() -> None:
+    n = 2 * S
+    audio = source_of(stereo(sine(n, 200, 0.8), sine(n, 200, 0.8)), stereo(sine(n, 200, 0.8), sine(n, 200, 0.8)))
+    dub = DubTrack()
+    dub.add(segment(0, S, S, hz=200, amplitude=0.8), playhead=-S)
+    out = render(Mixer(audio, dub), 0, n)
+    assert np.abs(out).max() <= 10 ** (-1 / 20) + 1e-6
+    assert np.abs(out).max() > 0.8
+
+
+def test_a_source_that_is_not_there_is_silence_and_nothing_is_missing() -> None:
+    mixer = Mixer(SourceAudio(5), None)
+    block = mixer.render(0, 4_800, "original")
+    assert not block.samples.any() and block.samples.shape == (4_800, 2)
+    assert block.background_missing == 0
+
+
+def test_a_jump_starts_anew() -> None:
+    mixer = Mixer(programme(), DubTrack())
+    mixer.render(0, 4_800, "original")
+    out = mixer.render(S + 123, 4_800, "background").samples
+    assert np.abs(out - bed(4 * S)[S + 123 : S + 4_923]).max() < 1e-6
+
+
+def test_the_block_says_whether_a_segment_plays() -> None:
+    mixer = Mixer(programme(), dubbed((S, 2 * S)))
+    assert not mixer.render(0, 4_800).dub_active
+    render(mixer, 4_800, S)
+    assert mixer.render(S, 4_800).dub_active

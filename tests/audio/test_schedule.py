@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from tests.audio.signals import noise, segment, sine, source_of, worst_step_db
+
+from babelcast.audio.level import active_rms, speech_rms
+from babelcast.audio.pcm import db
+from babelcast.audio.schedule import Dropped, DubTrack, Placement, ScheduleSettings
+from babelcast.audio.stretch import stretch, stretched_length
+from babelcast.units import RATE, DubSegment, Pcm, ns_to_samples
+
+pytestmark = pytest.mark.unit
+
+S = RATE  # a second
+
+
+def placed(verdict: Placement | Dropped) -> Placement:
+    assert isinstance(verdict, Placement)
+    return verdict
+
+
+def play(track: DubTrack, start: int, stop: int, block: int = 4_800) -> Pcm:
+    return np.concatenate([track.read(pos, min(block, stop - pos))[0] for pos in range(start, stop, block)])
+
+
+def test_an_early_segment_waits_for_its_place() -> None:
+    track = DubTrack()
+    verdict = placed(track.add(segment(4 * S, 6 * S, 2 * S), playhead=S))
+    assert (verdict.start, verdict.duration, verdict.tempo, verdict.offset_s) == (4 * S, 2 * S, 1.0, 0.0)
+    sound = play(track, S, 7 * S)
+    heard = np.flatnonzero(np.abs(sound) > 1e-4) + S
+    assert (heard[0], heard[-1]) == (pytest.approx(4 * S, abs=48), pytest.approx(6 * S, abs=48))
+
+
+def test_a_late_segment_starts_at_once_and_plays_whole() -> None:
+    track = DubTrack()
+    play(track, 0, 5 * S)
+    verdict = placed(track.add(segment(4 * S, 6 * S, 2 * S), playhead=5 * S))
+    assert verdict.start == 5 * S + round(0.12 * S)
+    assert verdict.offset_s == pytest.approx(1.12)
+    sound = play(track, 5 * S, 9 * S)
+    assert np.count_nonzero(np.abs(sound) > 1e-4) == pytest.approx(verdict.duration, rel=0.02)
+
+
+def test_a_long_segment_is_sped_up_within_bounds() -> None:
+    long_ = placed(DubTrack().add(segment(S, 3 * S, round(2.6 * S)), playhead=0))
+    assert long_.tempo == pytest.approx(2.6 / 2.4)
+    assert long_.duration == stretched_length(round(2.6 * S), long_.tempo)
+    gradual = placed(DubTrack().add(segment(S, 3 * S, 6 * S), playhead=0))
+    assert gradual.tempo == pytest.approx(1.15)  # no more than a step at once
+    behind = DubTrack()
+    play(behind, 0, 4 * S)
+    assert placed(behind.add(segment(S, 3 * S, 6 * S), playhead=4 * S)).tempo == 1.45
+
+
+def test_room_is_known_once_the_next_segment_is() -> None:
+    track = DubTrack()
+    first = segment(2 * S, 4 * S, round(2.4 * S))
+    assert placed(track.add(first, playhead=0)).tempo == 1.0
+    track.add(segment(4 * S, 6 * S, 2 * S, sequence=1), playhead=0)
+    play(track, 0, 8 * S)
+    replanned, following = [placed(verdict) for verdict in track.take_settled()]
+    assert replanned.tempo == pytest.approx(1.15)
+    assert following.offset_s < 0.2
+    assert track.take_settled() == []
+
+
+def test_tempo_keeps_the_pitch_and_the_length_is_exact() -> None:
+    tone = sine(3 * S, 400.0)
+    for tempo in (1.07, 1.2, 1.45):
+        fast = stretch(tone, tempo)
+        assert len(fast) == stretched_length(len(tone), tempo)
+        spectrum = np.abs(np.fft.rfft(fast[: 2 * S] * np.hanning(2 * S)))
+        assert np.argmax(spectrum) * RATE / (2 * S) == pytest.approx(400.0, abs=2)
+        assert np.array_equal(fast, stretch(tone, tempo))  # the same every time
+
+
+def test_other_rates_become_48_khz() -> None:
+    verdict = placed(DubTrack().add(segment(S, 3 * S, 44_100, rate=22_050), playhead=0))
+    assert verdict.duration == pytest.approx(2 * S, abs=100)
+
+
+def test_silent_ends_do_not_take_part() -> None:
+    spoken = segment(S, 3 * S, S)
+    silence = np.zeros(S // 2, np.float32)
+    padded = DubSegment(
+        "p", 0, spoken.source_start_ns, spoken.source_end_ns, np.concatenate((silence, spoken.samples, silence)), RATE
+    )
+    assert placed(DubTrack().add(padded, playhead=0)).duration == pytest.approx(S, abs=RATE // 40)
+    empty = DubSegment("e", 0, 0, S, silence, RATE)
+    verdict = DubTrack().add(empty, playhead=0)
+    assert isinstance(verdict, Dropped) and verdict.reason == "empty"
+
+
+def test_the_oldest_unspoken_segment_is_dropped_past_the_backlog() -> None:
+    track = DubTrack(ScheduleSettings(max_backlog_s=4.0))
+    play(track, 0, 2 * S)
+    verdicts = []
+    for i in range(4):  # each 1.0 s of source takes 5 s to say
+        verdicts.append(track.add(segment((2 + i) * S, (3 + i) * S, 5 * S, sequence=i), playhead=2 * S))
+    assert isinstance(verdicts[-1], Placement)
+    assert track.dropped == 2
+    play(track, 2 * S, 30 * S)
+    settled = track.take_settled()
+    assert [v.segment.sequence for v in settled if isinstance(v, Dropped)] == [0, 1]
+    assert [v.segment.sequence for v in settled if isinstance(v, Placement)] == [2, 3]
+
+
+def test_a_segment_that_is_too_stale_is_dropped_itself() -> None:
+    track = DubTrack()
+    verdict = track.add(segment(S, 2 * S, S), playhead=8 * S)
+    assert isinstance(verdict, Dropped) and verdict.reason == "backlog"
+    assert track.backlog_s(8 * S) == 0.0
+    assert not track.active(0, 100 * S)
+
+
+def test_what_is_on_air_is_neither_moved_nor_dropped() -> None:
+    track = DubTrack(ScheduleSettings(max_backlog_s=1.0))
+    first = placed(track.add(segment(S, 2 * S, 4 * S), playhead=0))
+    play(track, 0, 2 * S)
+    for i in range(1, 5):
+        track.add(segment((1 + i) * S, (2 + i) * S, 3 * S, sequence=i), playhead=2 * S)
+    play(track, 2 * S, 20 * S)
+    settled = [v for v in track.take_settled() if isinstance(v, Placement)]
+    assert settled[0] == first
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_segments_never_overlap_keep_order_and_bounds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    settings = ScheduleSettings()
+    track = DubTrack(settings)
+    talkative = rng.uniform(0.8, 1.8)
+    source, playhead, settled = S, 0, []
+    for i in range(30):
+        length = int(rng.uniform(0.5, 5.0) * S)
+        spoken = segment(source, source + length, int(length * talkative * rng.uniform(0.7, 1.3)), sequence=i)
+        ready = source + length + int(rng.uniform(0.5, 4.0) * S) - 6 * S  # playhead when it arrives, at D = 6 s
+        if ready > playhead:
+            play(track, playhead, ready, int(rng.integers(480, 9_600)))
+            playhead = ready
+        track.add(spoken, playhead)
+        assert track.backlog_s(playhead) <= settings.max_backlog_s + spoken.duration_ns / 1e9
+        settled += track.take_settled()
+        source += length + int(rng.uniform(0.1, 1.0) * S)
+    play(track, playhead, playhead + 60 * S)
+    settled += track.take_settled()
+    spoken_ = [v for v in settled if isinstance(v, Placement)]
+    assert len(settled) == 30 == track.added
+    assert len({v.segment.sequence for v in settled}) == 30
+    assert track.dropped == 30 - len(spoken_)
+    assert [v.segment.sequence for v in spoken_] == sorted(v.segment.sequence for v in spoken_)
+    for a, b in pairwise(spoken_):
+        assert b.start >= a.start + a.duration + round(settings.gap_s * RATE)
+    for v in spoken_:
+        assert 1.0 <= v.tempo <= 1.45
+        assert v.start >= ns_to_samples(v.segment.source_start_ns)
+        assert v.offset_s <= settings.max_backlog_s + 0.01
+    if talkative < 1.0:
+        assert track.dropped == 0
+
+
+def test_the_offset_does_not_grow_with_a_backend_that_talks_a_fifth_too_much() -> None:
+    track = DubTrack()
+    source, offsets = S, []
+    for i in range(60):
+        length = 2 * S + (i % 5) * S // 2
+        playhead = source + length + 2 * S - 6 * S
+        if playhead > 0:
+            track.read(playhead - 4_800, 4_800)
+        track.add(segment(source, source + length, round(1.2 * length), sequence=i), max(playhead, 0))
+        offsets += [v.offset_s for v in track.take_settled() if isinstance(v, Placement)]
+        source += length + S // 3
+    assert track.dropped == 0
+    assert max(offsets) < 1.0
+
+
+def test_segments_begin_and_end_without_a_click() -> None:
+    track = DubTrack()
+    track.add(segment(S, 2 * S, S, hz=200), playhead=0)
+    track.add(segment(2 * S, 3 * S, S, hz=200, sequence=1), playhead=0)
+    assert worst_step_db(play(track, 0, 5 * S)) < -60
+
+
+def test_reading_in_any_cut_gives_the_same() -> None:
+    def sound(block: int) -> Pcm:
+        track = DubTrack()
+        track.add(segment(1_000, 20_000, 25_000), playhead=0)
+        track.add(segment(21_000, 30_000, 9_000, sequence=1), playhead=0)
+        return play(track, 0, 48_000, block)
+
+    whole = sound(48_000)
+    for block in (7, 480, 4_800):
+        assert np.array_equal(sound(block), whole)
+
+
+def test_the_last_segment_can_be_repeated() -> None:
+    track = DubTrack()
+    assert track.last_spoken() is None
+    track.add(segment(S, 2 * S, S), playhead=0)
+    play(track, 0, 3 * S)
+    last = track.last_spoken()
+    assert last is not None and len(last) == S
+
+
+@pytest.mark.parametrize(("speech_db", "dub_db", "expected_db"), [(-26, -16, -26), (-20, -30, -20), (-50, -16, -28)])
+def test_the_dub_is_as_loud_as_the_speech_it_replaces(speech_db: float, dub_db: float, expected_db: float) -> None:
+    bed = noise(6 * S, amplitude=0.02)
+    voice = np.zeros(6 * S, np.float32)
+    voice[S : 3 * S] = sine(2 * S, 250, 10 ** (speech_db / 20) * 2**0.5)
+    audio = source_of(bed + voice[:, None], bed)
+    track = DubTrack(speech_level=lambda start, stop: speech_rms(audio, start, stop))
+    track.add(segment(S, 3 * S, 2 * S, amplitude=10 ** (dub_db / 20) * 2**0.5), playhead=0)
+    level = active_rms(play(track, 0, 4 * S))
+    assert level is not None
+    assert db(level) == pytest.approx(expected_db, abs=0.3)
+
+
+def test_level_is_left_alone_where_no_speech_was_found() -> None:
+    bed = noise(4 * S, amplitude=0.02)
+    audio = source_of(bed, bed)
+    assert speech_rms(audio, S, 2 * S) is None
+    assert speech_rms(audio, 100 * S, 101 * S) is None
+    track = DubTrack(speech_level=lambda start, stop: speech_rms(audio, start, stop))
+    track.add(segment(S, 2 * S, S, amplitude=0.2), playhead=0)
+    assert np.abs(play(track, 0, 3 * S)).max() == pytest.approx(0.2, abs=0.01)

@@ -1,0 +1,64 @@
+"""Every command's help, and how a wrong use is answered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+COMMANDS = ("up", "demo", "dub", "worker", "orchestrator", "sts", "relay", "mediamtx", "doctor")
+
+
+def babelcast(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "babelcast", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_the_list_of_commands() -> None:
+    done = babelcast("--help")
+    assert done.returncode == 0
+    assert all(f"  {command} " in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str) -> None:
+    done = babelcast(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: babelcast {command} ")
+    description = done.stdout.split("\n\n")[1]
+    assert description.strip().endswith((".", ".)")), description
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("defaults:\n  dealy: 6\n", ":2: defaults.dealy: there is no setting 'dealy' here (did you mean delay?)"),
+        ("defaults:\n  delay: 60\n", ":2: defaults.delay: "),
+        ("streams:\n  show:\n    destinations:\n      - {name: x, url: http://h/app}\n", ":4: "),
+        ("streams:\n  show:\n    destinations: [{name: x, url: rtmp://h/a, key: '${NOT_THERE_1}'}]\n", ":3: "),
+        ("listen: [1935\n", "not valid YAML"),
+        ("listen: {api_host: 0.0.0.0}\n", "set api_token as well"),
+    ],
+)
+def test_a_wrong_config_is_named_with_its_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    done = babelcast("up", "--config", str(tmp_path / "c.yaml"))
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"babelcast: {tmp_path / 'c.yaml'}") and said in line
+
+
+def test_no_config_file(tmp_path: Path) -> None:
+    done = babelcast("up", "--config", str(tmp_path / "none.yaml"))
+    assert done.returncode == 2
+    assert "no such config file" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_no_such_command() -> None:
+    done = babelcast("dubb")
+    assert done.returncode == 2
+    assert "No such command 'dubb'" in done.stderr

@@ -1,0 +1,97 @@
+"""Pipelines come and go without leaving anything behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from babelcast.errors import IngestError, PublishError
+from babelcast.gst.ingest import IngestPipeline, describe_video, is_live
+from babelcast.gst.publish import PublishPipeline, is_live_output
+from babelcast.gst.runtime import missing_elements, system_clock, version
+from tests.worker.media import make_clip
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def read_through(clip: Path) -> tuple[int, int]:
+    pipeline = IngestPipeline(str(clip))
+    await pipeline.start()
+    video = audio = 0
+    try:
+        while True:
+            new_video, new_audio = list(pipeline.pull_video()), list(pipeline.pull_audio())
+            video += len(new_video)
+            audio += sum(len(packet.data) for packet in new_audio)
+            end = pipeline.poll_end() if not new_video and not new_audio else None
+            if end is not None:
+                assert end.error is None
+                return video, audio
+            await asyncio.sleep(0.005)
+    finally:
+        await pipeline.stop()
+
+
+async def test_a_file_is_read_whole(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.flv", 3, audio="-ac 1 -ar 22050 -c:a aac")
+    video, audio = await read_through(clip)
+    assert video == 75
+    assert audio / 4 / 48_000 == pytest.approx(3.0, abs=0.1)
+
+
+async def test_connections_leave_no_file_open(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    clip = make_clip(tmp_path / "clip.flv", 0.5)
+    nowhere = f"rtmp://127.0.0.1:{free_port()}/live/x/in"
+
+    async def a_few() -> None:
+        for _ in range(8):
+            await read_through(clip)
+            refused = IngestPipeline(nowhere)
+            await refused.start()
+            async with asyncio.timeout(5):
+                while refused.poll_end() is None:
+                    await asyncio.sleep(0.01)
+            await refused.stop()
+            output = PublishPipeline(nowhere, with_video=False, audio_bitrate=64_000, base_time_ns=0)
+            output.start()
+            output.push_audio(bytes(19_200), 0, 4_800)
+            await output.stop()
+        gc.collect()
+
+    await a_few()
+    before = open_files()
+    await a_few()
+    assert open_files() <= before + 2
+
+
+@pytest.mark.unit
+def test_schemes() -> None:
+    assert is_live("rtmp://h/a/b")
+    assert is_live("srt://h:1?mode=caller")
+    assert not is_live("/a/file.mp4")
+    assert not is_live("https://h/file.mp4")
+    with pytest.raises(IngestError) as ingest_error:
+        is_live("gopher://h/file")
+    assert not ingest_error.value.retryable
+    assert is_live_output("rtmps://h/a/b")
+    assert not is_live_output("out.mkv")
+    with pytest.raises(PublishError):
+        is_live_output("out.txt")
+
+
+@pytest.mark.unit
+def test_runtime() -> None:
+    assert missing_elements() == {}
+    assert version().split(".")[0] == "1"
+    assert system_clock().get_time() > 0
+    caps = "video/x-h264, profile=(string)high, width=(int)1280, height=(int)720, framerate=(fraction)30/1"
+    assert describe_video(caps) == "H.264 high 1280x720 30/1"

@@ -1,0 +1,194 @@
+"""The retry wrapper round scripted sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from babelcast.errors import SpeechUnavailableError, UnsupportedLanguageError
+from babelcast.speech.base import (
+    ClosedEvent,
+    GoingAwayEvent,
+    LostEvent,
+    ProgressEvent,
+    SegmentEvent,
+    SpeechEvent,
+    SpeechTarget,
+)
+from babelcast.speech.retry import Pauses, RetryBackend, RetrySession, RetrySettings
+from babelcast.units import NS_PER_S, DubSegment, SpeechFrame
+
+pytestmark = pytest.mark.unit
+
+TARGET = SpeechTarget("show", "en", "es")
+QUICK = RetrySettings(first_pause_s=0.01, max_pause_s=0.02, replay_s=2.0)
+
+
+def frame(second: float) -> SpeechFrame:
+    return SpeechFrame(int(second * NS_PER_S), bytes(32_000))
+
+
+def segment(sequence: int, start: float, end: float) -> SegmentEvent:
+    samples = np.zeros(10, np.float32)
+    return SegmentEvent(
+        DubSegment(f"s{sequence}", sequence, int(start * NS_PER_S), int(end * NS_PER_S), samples, 22_050)
+    )
+
+
+class ScriptedSession:
+    def __init__(self) -> None:
+        self.heard: list[SpeechFrame] = []
+        self.says: asyncio.Queue[SpeechEvent] = asyncio.Queue()
+        self.finished = self.closed = False
+        self.dropped_frames = 0
+
+    async def send(self, frame: SpeechFrame) -> None:
+        self.heard.append(frame)
+
+    async def events(self) -> AsyncIterator[SpeechEvent]:
+        while True:
+            event = await self.says.get()
+            yield event
+            if isinstance(event, ClosedEvent):
+                return
+
+    async def finish(self) -> None:
+        self.finished = True
+        self.says.put_nowait(ClosedEvent("finished", "", retryable=False))
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class ScriptedBackend:
+    """Opens what ``script`` holds: an error is raised, a session given."""
+
+    name = "scripted"
+
+    def __init__(self, *script: ScriptedSession | Exception) -> None:
+        self.script = list(script)
+        self.opened = 0
+
+    async def open(self, target: SpeechTarget) -> ScriptedSession:
+        step = self.script.pop(0)
+        self.opened += 1
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def opened(*script: ScriptedSession | Exception) -> tuple[ScriptedBackend, RetrySession]:
+    backend = ScriptedBackend(*script)
+    return backend, await RetryBackend(backend, QUICK, rng=random.Random(1)).open(TARGET)
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.005)
+
+
+async def test_service_dead_at_the_start_is_tried_again_and_hears_what_waited() -> None:
+    inner = ScriptedSession()
+    _, session = await opened(SpeechUnavailableError("no"), SpeechUnavailableError("no"), inner)
+    await session.send(frame(0))
+    await until(lambda: inner.heard)
+    assert inner.heard == [frame(0)]
+    assert session.reopened == 2
+    await session.aclose()
+    assert inner.closed
+
+
+async def test_a_bug_in_a_client_is_said_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    inner, states = ScriptedSession(), []
+    backend = ScriptedBackend(ZeroDivisionError("oops"), SpeechUnavailableError("no engine"), inner)
+    session = await RetryBackend(backend, QUICK, on_state=lambda *state: states.append(state)).open(TARGET)
+    await session.send(frame(0))
+    await until(lambda: inner.heard)
+    assert [reason for state, reason in states if state == "retrying"] == [
+        "the speech client failed: oops",
+        "no engine",
+    ]
+    assert "speech session failed" in caplog.text
+    await session.aclose()
+
+
+async def test_sequences_go_on_over_sessions_and_nothing_is_said_twice() -> None:
+    first, second = ScriptedSession(), ScriptedSession()
+    _, session = await opened(first, second)
+    events = session.events()
+    first.says.put_nowait(segment(0, 0, 1))
+    first.says.put_nowait(segment(1, 1, 2))
+    first.says.put_nowait(ClosedEvent("internal", "died", retryable=True))
+    second.says.put_nowait(segment(0, 1, 2))  # heard again
+    second.says.put_nowait(segment(1, 2, 3))
+    found = [await anext(events) for _ in range(3)]
+    assert [
+        (e.segment.sequence, e.segment.source_start_ns // NS_PER_S) for e in found if isinstance(e, SegmentEvent)
+    ] == [
+        (0, 0),
+        (1, 1),
+        (2, 2),
+    ]
+    await session.aclose()
+
+
+async def test_what_was_not_dealt_with_is_heard_again_and_what_is_too_old_is_lost() -> None:
+    first, second = ScriptedSession(), ScriptedSession()
+    _, session = await opened(first, second)
+    events = session.events()
+    await session.send(frame(0))
+    await until(lambda: first.heard)
+    for second_number in range(1, 6):
+        await session.send(frame(second_number))
+    first.says.put_nowait(ProgressEvent(2 * NS_PER_S))
+    first.says.put_nowait(ClosedEvent("internal", "died", retryable=True))
+    assert await anext(events) == ProgressEvent(2 * NS_PER_S)
+    lost = await anext(events)
+    await until(lambda: len(second.heard) == 2)
+    assert second.heard == [frame(4), frame(5)]
+    assert lost == LostEvent(2 * NS_PER_S, 4 * NS_PER_S)
+    await session.aclose()
+
+
+async def test_going_away_moves_over() -> None:
+    first, second = ScriptedSession(), ScriptedSession()
+    backend, session = await opened(first, second)
+    first.says.put_nowait(GoingAwayEvent(1.0))
+    await until(lambda: backend.opened == 2)
+    assert first.closed
+    await session.aclose()
+
+
+async def test_a_final_refusal_ends_the_session() -> None:
+    _, session = await opened(UnsupportedLanguageError("no", code="unsupported_language"))
+    events = [event async for event in session.events()]
+    assert events == [ClosedEvent("unsupported_language", "no", retryable=False)]
+
+
+async def test_finish_passes_through() -> None:
+    inner = ScriptedSession()
+    _, session = await opened(inner)
+    await session.send(frame(0))
+    await until(lambda: inner.heard)
+    await session.finish()
+    assert [event async for event in session.events()] == [ClosedEvent("finished", "", retryable=False)]
+    assert inner.finished
+
+
+def test_pauses_double_to_a_bound_with_jitter() -> None:
+    settings = RetrySettings(first_pause_s=1.0, max_pause_s=8.0, jitter=0.2)
+    pauses = Pauses(settings, random.Random(3))
+    found = [pauses.next_s() for _ in range(6)]
+    for pause, middle in zip(found, (1, 2, 4, 8, 8, 8), strict=True):
+        assert 0.8 * middle <= pause <= 1.2 * middle
+    assert len(set(found)) == 6
+    pauses.reset()
+    assert pauses.next_s() < 1.3

@@ -1,0 +1,184 @@
+"""The WebSocket client against a service that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from tests.fakes.speech import frames, silence
+
+from babelcast.errors import ConfigError, SpeechError, SpeechProtocolError
+from babelcast.spec import BackendSpec
+from babelcast.speech.base import ClosedEvent, SpeechTarget
+from babelcast.speech.factory import make_backend
+from babelcast.speech.sts_http import StsHttpBackend
+from babelcast.speech.sts_stream import FrameQueue, StsStreamBackend
+from babelcast.units import SpeechFrame
+from babelcast.wire import DUB_FRAME, LAST_FRAME, STREAM_PATH, ErrorMessage, Ready, Segment, Stats
+
+TARGET = SpeechTarget("show", "en", "es")
+Script = Callable[[web.WebSocketResponse], Awaitable[None]]
+READY = Ready(session_id="s", voice="v", asr="a", mt="m", tts="t").model_dump_json()
+SEGMENT = Segment(
+    segment_id="s-0",
+    sequence=0,
+    source_start_ns=0,
+    source_end_ns=1,
+    transcript="a",
+    translation="b",
+    voice="v",
+    sample_rate=16_000,
+    samples=100,
+).model_dump_json()
+
+
+class FakeService:
+    def __init__(self) -> None:
+        self.script: Script
+        self.url = ""
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoping=True)
+        await socket.prepare(request)
+        await socket.receive()
+        await self.script(socket)
+        return socket
+
+
+@pytest_asyncio.fixture
+async def service() -> AsyncIterator[FakeService]:
+    fake = FakeService()
+    app = web.Application()
+    app.router.add_get(STREAM_PATH, fake.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield fake
+    await runner.cleanup()
+
+
+async def closed_by(service: FakeService, script: Script, silent_s: float = 6.0) -> ClosedEvent:
+    """How a session ends that meets ``script`` after its ready."""
+
+    async def whole(socket: web.WebSocketResponse) -> None:
+        await socket.send_str(READY)
+        await script(socket)
+
+    service.script = whole
+    backend = StsStreamBackend(service.url, silent_s=silent_s)
+    session = await backend.open(TARGET)
+
+    async def feed() -> None:
+        try:
+            while True:
+                for frame in frames(silence(0.1)):
+                    await session.send(frame)
+                await asyncio.sleep(0.01)
+        except SpeechError:
+            pass
+
+    async with asyncio.timeout(10):
+        _, events = await asyncio.gather(feed(), _collect(session.events()))
+    await session.aclose()
+    await backend.aclose()
+    last = events[-1]
+    assert isinstance(last, ClosedEvent)
+    return last
+
+
+async def _collect(events: AsyncIterator[object]) -> list[object]:
+    return [event async for event in events]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "sends",
+    [
+        ["no json"],
+        ['{"type": "unheard of"}'],
+        [DUB_FRAME.pack(0, 0, 0) + bytes(200)],
+        [SEGMENT, SEGMENT],
+        [SEGMENT, b"x"],
+        [SEGMENT, DUB_FRAME.pack(1, 0, LAST_FRAME) + bytes(200)],
+        [SEGMENT, DUB_FRAME.pack(0, 0, LAST_FRAME) + bytes(100)],
+        [SEGMENT, DUB_FRAME.pack(0, 0, 0) + bytes(400)],
+    ],
+)
+async def test_a_broken_protocol_ends_the_session_retryable(service: FakeService, sends: list[str | bytes]) -> None:
+    async def script(socket: web.WebSocketResponse) -> None:
+        for message in sends:
+            await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
+        await asyncio.sleep(5)
+
+    closed = await closed_by(service, script)
+    assert closed.code == "internal" and closed.retryable
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("retryable", [True, False])
+async def test_an_error_says_itself_whether_it_passes(service: FakeService, retryable: bool) -> None:
+    async def script(socket: web.WebSocketResponse) -> None:
+        message = ErrorMessage(code="engine_failed", message="oh", retryable=retryable)
+        await socket.send_str(message.model_dump_json())
+
+    assert await closed_by(service, script) == ClosedEvent("engine_failed", "oh", retryable)
+
+
+@pytest.mark.integration
+async def test_a_connection_that_ends_is_retryable(service: FakeService) -> None:
+    async def script(socket: web.WebSocketResponse) -> None:
+        await socket.close()
+
+    assert (await closed_by(service, script)).retryable
+
+
+@pytest.mark.integration
+async def test_a_service_that_hears_and_says_nothing_is_hung(service: FakeService) -> None:
+    async def script(socket: web.WebSocketResponse) -> None:
+        await socket.send_str(Stats(received_until_ns=0, queued_ms=0, realtime_factor=0, segments=0).model_dump_json())
+        async for _ in socket:
+            pass
+
+    closed = await closed_by(service, script, silent_s=0.3)
+    assert closed.code == "deadline" and closed.retryable
+
+
+@pytest.mark.integration
+async def test_an_open_that_is_answered_by_nonsense(service: FakeService) -> None:
+    async def script(socket: web.WebSocketResponse) -> None:
+        await socket.send_str(SEGMENT)
+        await asyncio.sleep(1)
+
+    service.script = script
+    backend = StsStreamBackend(service.url)
+    with pytest.raises(SpeechProtocolError):
+        await backend.open(TARGET)
+    await backend.aclose()
+
+
+@pytest.mark.unit
+async def test_full_frame_queue_drops_the_oldest() -> None:
+    queue = FrameQueue(1.0)
+    gone = [frame for frame in frames(silence(1.5)) for frame in queue.put(frame)]
+    assert [frame.start_ns for frame in gone] == [place * 100_000_000 for place in range(5)]
+    assert queue.dropped == 5
+    queue.end()
+    left: list[SpeechFrame] = []
+    while frame := await queue.take():
+        left.append(frame)
+    assert len(left) == 10 and left[0].start_ns == 500_000_000
+
+
+@pytest.mark.unit
+def test_factory() -> None:
+    assert make_backend(BackendSpec(kind="none")) is None
+    assert isinstance(make_backend(BackendSpec(kind="tone", url="http://h")), StsHttpBackend)
+    assert isinstance(make_backend(BackendSpec(kind="sts", url="https://h")), StsStreamBackend)
+    for url in (None, "ftp://h"):
+        with pytest.raises(ConfigError):
+            make_backend(BackendSpec(kind="sts", url=url))

@@ -1,0 +1,228 @@
+"""The service's edges, with the tone mock: bad requests, limits, refusals, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+import pytest_asyncio
+from tests.fakes.speech import sine
+
+from babelcast.sts.engine import FragmentResult, Output
+from babelcast.sts.serve import serving
+from babelcast.sts.service import Limits, Service
+from babelcast.sts.tone import ToneEngine, ToneSession
+from babelcast.units import Pcm
+from babelcast.wire import PROCESS_PATH, SOURCE_FRAME, STREAM_PATH, ProcessResponse, Start
+
+pytestmark = pytest.mark.integration
+
+
+class SlowSession(ToneSession):
+    def push(self, source_ns: int, pcm: bytes) -> list[Output]:
+        import time
+
+        time.sleep(0.5)
+        return super().push(source_ns, pcm)
+
+
+class SlowEngine(ToneEngine):
+    def open(self, start: Start, session_id: str) -> ToneSession:
+        return SlowSession(start, session_id)
+
+    def process(
+        self, samples: Pcm, rate: int, source: str, target: str, voice: str | None, sequence: int
+    ) -> FragmentResult:
+        import time
+
+        time.sleep(0.4)
+        return super().process(samples, rate, source, target, voice, sequence)
+
+
+@pytest_asyncio.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest_asyncio.fixture
+async def url() -> AsyncIterator[str]:
+    async with serving(Service(ToneEngine(), Limits(sessions=1, queue_s=1.0))) as url:
+        yield url
+
+
+def request(**changes: Any) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "fragment_id": "f",
+        "stream_id": "s",
+        "sequence_number": 3,
+        "duration_ms": 1_000,
+        "sample_rate": 16_000,
+        "channels": 1,
+        "audio": base64.b64encode(sine(1.0)).decode(),
+        "source_language": "en",
+        "target_language": "es",
+    }
+    return body | changes
+
+
+def start(**changes: Any) -> str:
+    return json.dumps({"type": "start", "stream_id": "s", "source_language": "en", "target_language": "es"} | changes)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (48_000, 2), (22_050, 1)])
+async def test_process_answers_as_long_as_it_was_asked(
+    url: str, http: aiohttp.ClientSession, rate: int, channels: int
+) -> None:
+    pcm = (8_000 * np.ones(rate * channels)).astype("<i2").tobytes()
+    audio = base64.b64encode(pcm).decode()
+    async with http.post(url + PROCESS_PATH, json=request(sample_rate=rate, channels=channels, audio=audio)) as answer:
+        assert answer.status == 200
+        found = ProcessResponse.model_validate_json(await answer.text())
+    assert len(base64.b64decode(found.audio)) == len(pcm)
+    assert found.sequence_number == 3 and found.translation == "[tone 587 Hz]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"audio": "***"}, "base64"),
+        ({"duration_ms": 900}, "duration_ms"),
+        ({"duration_ms": 31_000}, "duration_ms"),
+        ({"sample_rate": 1}, "sample_rate"),
+        ({"channels": 6}, "channels"),
+        ({"audio": base64.b64encode(b"abc").decode()}, "S16LE"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+async def test_bad_requests_say_what_is_wrong(
+    url: str, http: aiohttp.ClientSession, changes: dict[str, Any], word: str
+) -> None:
+    async with http.post(url + PROCESS_PATH, json=request(**changes)) as answer:
+        assert answer.status == 400
+        assert answer.content_type == "application/problem+json"
+        found = await answer.json()
+    assert found["code"] == "bad_request" and found["retryable"] is False
+    assert word in found["detail"]
+
+
+async def test_what_is_no_json_and_what_is_not_there(url: str, http: aiohttp.ClientSession) -> None:
+    async with http.post(url + PROCESS_PATH, data=b"\xff{") as answer:
+        assert answer.status == 400
+    async with http.get(url + "/nothing") as answer:
+        assert answer.status == 404 and answer.content_type == "application/problem+json"
+
+
+async def test_too_large_a_body_is_refused_unread(http: aiohttp.ClientSession) -> None:
+    async with serving(Service(ToneEngine(), Limits(body_bytes=1_000))) as url:
+        async with http.post(url + PROCESS_PATH, json=request()) as answer:
+            assert answer.status == 413
+
+
+async def test_more_fragments_than_it_can_take_are_refused_retryable(http: aiohttp.ClientSession) -> None:
+    async with serving(Service(SlowEngine(), Limits(requests=1, waiting_requests=1))) as url:
+
+        async def one() -> tuple[int, str | None]:
+            async with http.post(url + PROCESS_PATH, json=request()) as answer:
+                return answer.status, answer.headers.get("Retry-After")
+
+        found = await asyncio.gather(*(one() for _ in range(6)))
+    statuses = [status for status, _ in found]
+    assert statuses.count(503) >= 3 and statuses.count(200) >= 1
+    assert (503, "1") in found
+
+
+async def test_a_fragment_past_its_deadline(http: aiohttp.ClientSession) -> None:
+    async with serving(Service(SlowEngine(), Limits(deadline_s=0.05))) as url:
+        async with http.post(url + PROCESS_PATH, json=request()) as answer:
+            assert answer.status == 504
+            assert (await answer.json())["retryable"] is True
+
+
+async def test_openapi_metrics_health_and_docs_without_a_cdn(url: str, http: aiohttp.ClientSession) -> None:
+    async with http.get(url + "/openapi.json") as answer:
+        api = await answer.json()
+    assert api["paths"][PROCESS_PATH]["post"]["requestBody"]["content"]["application/json"]["example"]
+    async with http.post(url + PROCESS_PATH, json=request()):
+        pass
+    async with http.get(url + "/metrics") as answer:
+        assert 'sts_requests_total{status="200"} 1.0' in await answer.text()
+    async with http.get(url + "/healthz") as answer:
+        assert (await answer.json())["status"] == "ok"
+    async with http.get(url + "/docs") as answer:
+        page = await answer.text()
+    assert "openapi.json" in page and "http://" not in page and "https://" not in page
+
+
+async def test_session_over_the_limit_is_refused_retryable(url: str, http: aiohttp.ClientSession) -> None:
+    async with http.ws_connect(url + STREAM_PATH) as first:
+        await first.send_str(start())
+        assert (await first.receive_json())["type"] == "ready"
+        async with http.ws_connect(url + STREAM_PATH) as second:
+            await second.send_str(start())
+            found = await second.receive_json()
+            assert (found["type"], found["code"], found["retryable"]) == ("error", "overloaded", True)
+
+
+@pytest.mark.parametrize(
+    "first", ["{}", "no json", '{"type":"finish"}', start(version=99), start(max_segment_ms=1), start(extra=1)]
+)
+async def test_a_wrong_start_is_a_bad_request(url: str, http: aiohttp.ClientSession, first: str) -> None:
+    async with http.ws_connect(url + STREAM_PATH) as socket:
+        await socket.send_str(first)
+        found = await socket.receive_json()
+        assert (found["code"], found["retryable"]) == ("bad_request", False)
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+
+
+@pytest.mark.parametrize("data", [b"", b"1234567", SOURCE_FRAME.pack(0), SOURCE_FRAME.pack(0) + b"odd"])
+async def test_wrong_frames_are_bad_requests(url: str, http: aiohttp.ClientSession, data: bytes) -> None:
+    async with http.ws_connect(url + STREAM_PATH) as socket:
+        await socket.send_str(start())
+        await socket.receive_json()
+        await socket.send_bytes(data)
+        assert (await socket.receive_json())["code"] == "bad_request"
+
+
+async def test_a_session_that_can_not_keep_up_ends_overloaded(http: aiohttp.ClientSession) -> None:
+    async with serving(Service(SlowEngine(), Limits(queue_s=1.0))) as url, http.ws_connect(url + STREAM_PATH) as socket:
+        await socket.send_str(start())
+        await socket.receive_json()
+        for place in range(40):
+            await socket.send_bytes(SOURCE_FRAME.pack(place * 100_000_000) + bytes(3_200))
+        async with asyncio.timeout(10):
+            while (found := await socket.receive_json())["type"] != "error":
+                pass
+        assert (found["code"], found["retryable"]) == ("overloaded", True)
+
+
+async def test_a_stop_says_going_away_and_closes_sessions(http: aiohttp.ClientSession) -> None:
+    async with serving(Service(ToneEngine())) as url:
+        socket = await http.ws_connect(url + STREAM_PATH)
+        await socket.send_str(start())
+        await socket.receive_json()
+    types = []
+    async with asyncio.timeout(5):
+        async for message in socket:
+            types.append(json.loads(message.data)["type"])
+    assert types == ["going_away"]
+
+
+def test_the_command_says_ready_and_ends_on_ctrl_c() -> None:
+    command = [sys.executable, "-m", "babelcast", "sts", "--port", "0", "--engine", "tone"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+    assert line.startswith("sts ready at http://127.0.0.1:")
+    assert process.returncode == 0 and "Traceback" not in errors

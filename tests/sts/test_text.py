@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from babelcast.sts.asr.base import Word
+from babelcast.sts.text import believable, is_question, source_text, spoken_text
+
+pytestmark = pytest.mark.unit
+
+
+def words(text: str, probability: float = 1.0) -> list[Word]:
+    return [Word(word, 0, 0, probability) for word in text.split()]
+
+
+def test_source_text_restores_what_dictionaries_need() -> None:
+    assert source_text(words("i think i'm in it")) == "I think I'm in it"
+    assert source_text(words("the u. s. president")) == "the U.S. president"
+
+
+def test_noise_is_not_believed() -> None:
+    assert not believable([])
+    assert not believable(words("ah", 0.05))
+    assert not believable(words("of the it", 0.01))
+    assert believable(words("hello", 0.6))
+    assert believable(words("good evening and welcome", 0.4))
+
+
+@pytest.mark.parametrize(
+    ("transcript", "question"),
+    [("what is the name of the ship", True), ("how many people came", True), ("what a day", False), ("", False)],
+)
+def test_questions(transcript: str, question: bool) -> None:
+    assert is_question(transcript) is question
+
+
+def test_spoken_text_gets_its_melody() -> None:
+    assert spoken_text("el tiempo es tibio", "es", ends=True) == "El tiempo es tibio."
+    assert spoken_text("el tiempo", "es", ends=False) == "El tiempo,"
+    assert spoken_text("qué es el nombre", "es-419", ends=True, question=True) == "¿Qué es el nombre?"
+    assert spoken_text(" . ", "es", ends=True) == ""

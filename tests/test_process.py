@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from babelcast.errors import LaunchError
+from babelcast.process import Child
+
+pytestmark = pytest.mark.integration
+
+
+def program(text: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(text)]
+
+
+def exists(path: Path) -> Callable[[], Awaitable[bool]]:
+    async def probe() -> bool:
+        return path.exists()
+
+    return probe
+
+
+async def never() -> bool:
+    return False
+
+
+async def test_it_is_ready_then_ended(tmp_path: Path) -> None:
+    up = tmp_path / "up"
+    child = Child("x", program(f"import time; open({str(up)!r}, 'w'); time.sleep(60)"), ready=exists(up))
+    async with child.running():
+        assert child.pid is not None
+        os.kill(child.pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+
+
+async def test_one_that_ends_at_start_is_explained_without_its_secrets() -> None:
+    child = Child("x", program("print('rtmp://h/app/SECRET is taken'); raise SystemExit(3)"), ready=never)
+    with pytest.raises(LaunchError, match=r"status 3: rtmp://h/app/\*\*\* is taken"):
+        async with child.running():
+            pass
+
+
+async def test_one_that_never_is_ready_is_given_up_and_ended() -> None:
+    child = Child("x", program("import time; time.sleep(60)"), ready=never, start_timeout_s=0.3)
+    with pytest.raises(LaunchError, match="not ready"):
+        async with child.running():
+            pass
+    assert child.pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+
+
+async def test_one_that_is_killed_comes_back(tmp_path: Path) -> None:
+    up = tmp_path / "up"
+    child = Child("x", program(f"import time; open({str(up)!r}, 'w'); time.sleep(60)"), ready=exists(up))
+    async with child.running():
+        first = child.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while child.pid == first:
+                await asyncio.sleep(0.05)
+        assert child.restarts == 1
+
+
+async def test_one_that_hangs_is_killed_and_comes_back(tmp_path: Path) -> None:
+    up = tmp_path / "up"
+    child = Child(
+        "x", program(f"import time; open({str(up)!r}, 'w'); time.sleep(60)"), ready=exists(up), hung_after_s=0.5
+    )
+    async with child.running():
+        first = child.pid
+        await asyncio.sleep(1)
+        assert child.pid == first
+        up.unlink()  # it stops to answer, until it is started again
+        async with asyncio.timeout(10):
+            while child.pid == first or not up.exists():
+                await asyncio.sleep(0.05)
+        assert child.restarts == 1
+
+
+async def test_one_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
+    up = tmp_path / "up"
+    stubborn = program(
+        f"""
+        import signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        open({str(up)!r}, 'w')
+        time.sleep(60)
+        """
+    )
+    child = Child("x", stubborn, ready=exists(up), grace_s=0.3)
+    async with child.running():
+        pass
+    assert child.pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+
+
+def test_children_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    grandchild = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    parent = program(
+        f"""
+        import asyncio, os, sys
+        from babelcast.process import Child
+        async def main():
+            async def ready(): return os.path.exists({str(pid_file)!r})
+            async with Child("x", [sys.executable, "-c", {grandchild!r}], ready=ready).running():
+                await asyncio.sleep(60)
+        asyncio.run(main())
+        """
+    )
+    with subprocess.Popen(parent) as process:
+        wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
+        process.kill()
+    pid = int(pid_file.read_text())
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    import time
+
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within 10 s"
+        time.sleep(0.05)

@@ -1,0 +1,128 @@
+"""What no encoder here would send: timestamps that jump within a connection, and HEVC by enhanced RTMP."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import pytest
+
+from babelcast.media_server.relay.server import Relay
+from babelcast.media_server.relay.settings import RelaySettings
+from babelcast.rtmp.client import RtmpClient
+from babelcast.rtmp.message import Message, MessageType
+from babelcast.spec import BackendSpec, TargetSpec, WorkerSpec
+from tests.worker.media import access_units, av_offsets_ms, beeps, make_clip, record, streams
+from tests.worker.rig import until, worker
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+
+CLIP_S = 3
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[Relay]:
+    async with Relay(RelaySettings(rtmp_port=0, api_port=0)) as server:
+        yield server
+
+
+def spec_for(name: str, relay: Relay) -> WorkerSpec:
+    return WorkerSpec(
+        stream_id=name,
+        ingest_url=f"{relay.rtmp_url}/live/{name}/in",
+        targets=(TargetSpec(language="es", output_url=f"{relay.rtmp_url}/live/{name}/out"),),
+        backend=BackendSpec(kind="none"),
+        delay_s=2.0,
+    )
+
+
+def flv_messages(clip: Path) -> list[Message]:
+    """The tags of an FLV file: a header of 11 bytes, the body, and 4 bytes of length behind each."""
+    data, at, found = clip.read_bytes(), 13, []
+    while at + 11 <= len(data):
+        size = int.from_bytes(data[at + 1 : at + 4], "big")
+        stamp = int.from_bytes(data[at + 4 : at + 7], "big") | data[at + 7] << 24
+        found.append(Message(data[at], stamp, data[at + 11 : at + 11 + size]))
+        at += 15 + size
+    return found
+
+
+async def send(url: str, messages: Iterable[tuple[float, Message]]) -> None:
+    """Publish each message at its time, in seconds from the first."""
+    async with RtmpClient.connect(url) as client:
+        await client.publish()
+        began = time.monotonic()
+        for due, message in messages:
+            await asyncio.sleep(max(0.0, began + due - time.monotonic()))
+            await client.send(message)
+
+
+def packet_times(path: Path, track: str) -> list[float]:
+    command = ["ffprobe", "-v", "error", "-select_streams", track, "-show_entries", "packet=dts_time"]
+    listing = subprocess.run([*command, "-of", "csv=p=0", str(path)], check=True, capture_output=True, text=True)
+    return [float(line.strip(",")) for line in listing.stdout.split()]
+
+
+async def test_timestamps_jump_back_and_ahead_within_a_connection(relay: Relay, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.flv", CLIP_S)
+    tags = flv_messages(clip)
+    starts_ms = (0, 0, 3_600_000)
+    plan = [
+        (turn * CLIP_S + tag.timestamp / 1000, tag._replace(timestamp=start + tag.timestamp))
+        for turn, start in enumerate(starts_ms)
+        for tag in tags
+    ]
+    spec, recording = spec_for("jumps", relay), tmp_path / "jumps.flv"
+    recorder = asyncio.create_task(record(spec.targets[0].output_url, recording))
+    async with worker(spec) as session:
+        await send(spec.ingest_url, plan)
+        await asyncio.sleep(2.6)
+        assert session.output_sessions == [1]
+        assert any("re-based" in warning for warning in session.status().warnings)
+    await asyncio.wait_for(recorder, 8)
+    source, published = access_units(clip), access_units(recording)
+    assert published[-2 * len(source) :] == 2 * source
+    for track in ("v", "a"):
+        times = packet_times(recording, track)
+        steps = [after - before for before, after in itertools.pairwise(times)]
+        assert min(steps) >= 0 and max(steps) < 0.3, track
+        assert times[-1] - times[0] > 2.5 * CLIP_S, track
+    offsets = av_offsets_ms(recording)
+    assert len(offsets) >= 4
+    # A jump back of 2 s and more is taken out by flvdemux itself, for each track by its own last tag: that much, a
+    # picture and an AAC frame, sound and pictures are apart until the next connection.
+    assert all(-100 < offset < 100 for offset in offsets), offsets
+
+
+async def test_hevc_by_enhanced_rtmp_is_named_and_its_sound_goes_on(
+    relay: Relay, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = make_clip(tmp_path / "in.flv", 5)
+    first = True
+
+    def as_hevc(tag: Message) -> Message:
+        """The same tag with enhanced RTMP's header: key or inter frame, packet type, and the codec's four letters."""
+        nonlocal first
+        kind, packet, first = (0x90, 0 if first else 1, False) if tag.payload[0] >> 4 == 1 else (0xA0, 1, first)
+        return tag._replace(payload=bytes([kind | packet]) + b"hvc1" + tag.payload[2:])
+
+    plan = [
+        (tag.timestamp / 1000, as_hevc(tag) if tag.type == MessageType.VIDEO else tag) for tag in flv_messages(clip)
+    ]
+    spec, recording = spec_for("hevc", relay), tmp_path / "hevc.flv"
+    recorder = asyncio.create_task(record(spec.targets[0].output_url, recording))
+    async with worker(spec) as session:
+        sending = asyncio.create_task(send(spec.ingest_url, plan))
+        await until(lambda: "H.265 (HEVC)" in (session.status().last_error or ""))
+        await until(lambda: session.status().state == "live")
+        await sending
+        await asyncio.sleep(2.6)
+        assert session.output_sessions == [1]
+    await asyncio.wait_for(recorder, 8)
+    assert streams(recording) == ["aac"]
+    assert len(beeps(recording)) >= 2
+    assert len([entry for entry in caplog.records if "H.265" in entry.message]) == 1

@@ -1,0 +1,158 @@
+"""A programme on a virtual clock: what is pushed when, and what is heard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from babelcast.audio.mix import MixSettings
+from babelcast.audio.pcm import from_s16le
+from babelcast.audio.source import SourceAudio
+from babelcast.spec import SegmentEntry
+from babelcast.units import NS_PER_MS, NS_PER_S, RATE, AccessUnit, DubSegment, Pcm, ns_to_samples
+from babelcast.worker.metrics import WorkerMetrics
+from babelcast.worker.programme import Programme
+
+pytestmark = pytest.mark.unit
+
+AIR_OFFSET = 1_000 * NS_PER_S
+TICK = 40 * NS_PER_MS
+
+
+class Recorder:
+    """Implements Destination: keeps what is pushed."""
+
+    def __init__(self) -> None:
+        self.units: list[AccessUnit] = []
+        self.blocks: list[tuple[int, Pcm]] = []
+
+    def expect_video(self, caps: str) -> None: ...
+
+    def push_video(self, units: list[AccessUnit], air_offset_ns: int) -> None:
+        assert air_offset_ns == AIR_OFFSET
+        self.units += units
+
+    def push_audio(self, position: int, pcm: bytes, air_offset_ns: int, *, video_expected: bool) -> None:
+        self.blocks.append((position, from_s16le(pcm, 2)))
+
+    @property
+    def sound(self) -> Pcm:
+        return np.concatenate([block for _, block in self.blocks])
+
+
+class FakeDubbing:
+    """What a programme asks of Dubbing."""
+
+    def __init__(self) -> None:
+        self.watermark_ns = 0
+        self.state = "open"
+        self.lost: list[tuple[int, int]] = []
+
+
+def build(**settings: Any) -> tuple[Programme, Recorder, SourceAudio, list[SegmentEntry]]:
+    source, recorder, entries = SourceAudio(20.0), Recorder(), list[SegmentEntry]()
+    programme = Programme(
+        "es",
+        source,
+        recorder,
+        delay_ns=4 * NS_PER_S,
+        mix=MixSettings(),
+        fallback="original",
+        metrics=WorkerMetrics(),
+        lag_s=lambda source_ns: 3.0,
+        on_entry=entries.append,
+    )
+    return programme, recorder, source, entries
+
+
+def noise(seconds: float, seed: int = 0) -> Pcm:
+    return np.random.default_rng(seed).uniform(-0.2, 0.2, (round(seconds * RATE), 2)).astype(np.float32)
+
+
+def advance(programme: Programme, until_s: float, start_s: float = 0.0) -> None:
+    for due in range(round(start_s * NS_PER_S), round(until_s * NS_PER_S) + 1, TICK):
+        programme.advance(due, AIR_OFFSET, video_expected=False)
+
+
+def segment(start_s: float, seconds: float = 1.0) -> DubSegment:
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * RATE)) / RATE)
+    start = round(start_s * NS_PER_S)
+    return DubSegment("s", 0, start, start + NS_PER_S, tone.astype(np.float32), RATE, "one", "uno", "voice")
+
+
+def test_bypass_is_the_original_sample_for_sample() -> None:
+    programme, recorder, source, _ = build()
+    original = noise(3.0)
+    source.write_original(0, original)
+    advance(programme, 2.0)
+    assert [position for position, _ in recorder.blocks] == [i * 4_800 for i in range(21)]
+    heard = recorder.sound
+    # behind the 5 ms fade at the beginning, to the rounding of 16 bits
+    assert np.abs(heard[300:] - original[300 : len(heard)]).max() < 1 / 32_000
+
+
+def test_pictures_leave_when_they_are_due_and_never_wait_for_sound() -> None:
+    programme, recorder, _, _ = build()
+    for i in range(100):
+        programme.video.put(AccessUnit(i * TICK, i * TICK, i % 25 == 0, b"picture", "caps"))
+    advance(programme, 2.0)
+    assert [unit.dts_ns for unit in recorder.units] == [i * TICK for i in range(51)]
+    assert not recorder.sound.any()
+
+
+def test_a_segment_is_heard_where_its_source_was_spoken() -> None:
+    programme, recorder, source, entries = build()
+    programme.dubbing = FakeDubbing()  # type: ignore[assignment]
+    programme.dubbing.watermark_ns = 1 << 60  # type: ignore[union-attr]
+    quiet = np.zeros((6 * RATE, 2), np.float32)
+    source.write_original(0, quiet)
+    source.write_background(0, quiet)
+    advance(programme, 0.5)
+    programme.take_segment(segment(2.0))
+    advance(programme, 5.0, 0.54)
+    loud = np.flatnonzero(np.abs(recorder.sound[:, 0]) > 0.01)
+    assert loud[0] == pytest.approx(2 * RATE, abs=RATE // 100)
+    assert loud[-1] == pytest.approx(3 * RATE, abs=RATE // 100)
+    (entry,) = entries
+    assert ns_to_samples(entry.placed_ns or 0) == 2 * RATE
+    assert (entry.sequence, entry.dub_lag_s, entry.dub_offset_s) == (0, 3.0, 0.0)
+    assert (entry.transcript, entry.translation) == ("one", "uno")
+
+
+def test_without_a_backend_the_fallback_is_on_air_and_ends_with_the_first_segment() -> None:
+    programme, recorder, source, _ = build()
+    dubbing = FakeDubbing()
+    dubbing.state = "retrying"
+    programme.dubbing = dubbing  # type: ignore[assignment]
+    original = noise(8.0)
+    source.write_original(0, original)
+    source.write_background(0, np.zeros_like(original))
+    advance(programme, 3.0)
+    before = programme.fallback
+    assert np.sqrt(np.mean(np.square(recorder.sound[RATE : 2 * RATE]))) > 0.1
+    dubbing.state = "open"
+    dubbing.watermark_ns = 8 * NS_PER_S
+    programme.take_segment(segment(4.0))
+    advance(programme, 6.0, 3.04)
+    assert (before, programme.fallback) == ("original", None)
+    assert programme.fallback_seconds == pytest.approx(3.5, abs=0.6)
+    # the background, which is silent here, is what goes with the dub
+    assert np.abs(recorder.sound[round(5.3 * RATE) : round(5.9 * RATE)]).max() < 0.01
+
+
+def test_a_lost_span_is_not_passed_over_in_silence() -> None:
+    programme, _recorder, source, _ = build()
+    dubbing = FakeDubbing()
+    dubbing.watermark_ns = 1 << 60
+    dubbing.lost.append((2 * NS_PER_S, 4 * NS_PER_S))
+    programme.dubbing = dubbing  # type: ignore[assignment]
+    source.write_original(0, noise(8.0))
+    source.write_background(0, np.zeros((8 * RATE, 2), np.float32))
+    advance(programme, 1.9)
+    modes = [programme.fallback]
+    advance(programme, 3.0, 1.94)
+    modes.append(programme.fallback)
+    advance(programme, 6.0, 3.04)
+    assert [*modes, programme.fallback] == [None, "original", None]
