@@ -28,7 +28,7 @@ $(VENV)/.run: pyproject.toml constraints.txt scripts/system-packages.sh
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(call install,$(VENV),stream sts test,stream$(comma)sts$(comma)bridge$(comma)console$(comma)dev)
+	$(call install,$(VENV),stream sts test,stream$(comma)sts$(comma)neural$(comma)engines$(comma)gemini$(comma)bridge$(comma)console$(comma)dev)
 	@touch $@
 
 comma := ,
@@ -54,7 +54,7 @@ dev: setup ## As `up`, with readable debug logs
 test: setup check ## Install, then lint, types, import rules and every test that can run here
 
 check: lint typecheck imports ## What CI runs, without the set-up
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -m 'not slow'
 
 lint:
 	@$(BIN)/ruff check src tests bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import socket
 from collections.abc import Callable
@@ -13,6 +14,11 @@ LEVELS = {"unit", "integration", "e2e"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Programs in real time on a shared machine: once more where it failed, and said so (RERUN) in the summary.
+        # What fails twice fails. Unit tests get one chance.
+        if not item.get_closest_marker("unit"):
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
     unmarked = [item.nodeid for item in items if not LEVELS & {mark.name for mark in item.iter_markers()}]
     if unmarked:
         raise pytest.UsageError(f"tests without a unit, integration or e2e marker: {', '.join(unmarked)}")
@@ -27,11 +33,20 @@ def mediamtx_binary() -> str | None:
     return str(cached[-1]) if cached else None
 
 
+def chromium_binary() -> str | None:
+    """Debian calls it chromium; Ubuntu's package of that name is a stub for a snap."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("mediamtx") and mediamtx_binary() is None:
         pytest.skip("no mediamtx binary on PATH or in the cache (babelcast mediamtx install)")
     if item.get_closest_marker("gpu") and shutil.which("nvidia-smi") is None:
         pytest.skip("no GPU here")
+    if item.get_closest_marker("ray") and importlib.util.find_spec("ray") is None:
+        pytest.skip("the extra `ray` is not installed (make test-ray)")
+    if item.get_closest_marker("browser") and chromium_binary() is None:
+        pytest.skip("no Chromium (apt-get install chromium)")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

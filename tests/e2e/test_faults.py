@@ -113,7 +113,7 @@ async def test_a_speech_service_that_is_dead_dies_and_hangs(talk: Path, tmp_path
     assert "Traceback" not in log
     shares = {name: _tone_share(tmp_path / "out.flv", *span) for name, span in heard.items()}
     # a vowel can be nearly a tone too, for a moment
-    assert shares["original"] < 0.5 < 0.9 < shares["dub"], shares
+    assert shares["original"] < 0.5 < 0.8 < shares["dub"], shares
 
 
 async def _reason(running: Up) -> str | None:
