@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -22,10 +22,13 @@ from babelcast.spec import (
     MAX_DELAY_S,
     MIN_DELAY_S,
     BackendKind,
+    BreakerSpec,
+    FallbackCause,
     FallbackMode,
     LanguageTag,
     MixSpec,
     SeparationMode,
+    SourceLossSpec,
     StreamId,
 )
 
@@ -83,8 +86,13 @@ class StreamSettings(_Section):
     """Seconds between a picture coming in and the same picture going out."""
     backend: BackendKind = "sts"
     fallback: FallbackMode = "original"
+    fallback_by_cause: dict[FallbackCause, FallbackMode] = Field(default_factory=dict)
     separation: SeparationMode = "auto"
+    separation_model: str | None = None
+    on_separation_failure: Literal["ducked", "original", "skip"] = "ducked"
     mix: MixSpec = MixSpec()
+    source_loss: SourceLossSpec = SourceLossSpec()
+    breaker: BreakerSpec = BreakerSpec()
     audio_bitrate: int = Field(default=160_000, ge=32_000, le=512_000)
     """Bits per second of the published AAC."""
 
@@ -208,12 +216,10 @@ def _with_defaults(defaults: dict[str, Any], stream: Any) -> Any:
         return defaults
     if not isinstance(stream, dict):
         return stream
-    mix = {"mix": defaults["mix"] | stream["mix"]} if _both_mappings(defaults.get("mix"), stream.get("mix")) else {}
-    return defaults | stream | mix
-
-
-def _both_mappings(first: Any, second: Any) -> bool:
-    return isinstance(first, dict) and isinstance(second, dict)
+    return defaults | {
+        key: _with_defaults(defaults[key], value) if isinstance(defaults.get(key), dict) and value else value
+        for key, value in stream.items()
+    }
 
 
 def _parse_yaml(text: str, file: str, environment: Mapping[str, str]) -> _Document:
@@ -299,16 +305,15 @@ def _config_error(error: ValidationError, document: _Document, file: str) -> Con
 
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     """The settings that the schema knows where ``location`` points."""
-    models: dict[str, type[BaseModel]] = {
-        "listen": Listen,
-        "mediamtx": MediaMtxSettings,
-        "speech": Speech,
-        "defaults": StreamSettings,
-        "streams": StreamConfig,
-    }
-    model: type[BaseModel] = models.get(str(location[0]), Config) if len(location) > 1 else Config
-    if "mix" in location[:-1]:
-        model = MixSpec
-    if "destinations" in location[:-1]:
-        model = Destination
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        if part in model.model_fields:
+            model = _model_in(model.model_fields[str(part)].annotation) or model
     return sorted(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds: itself, in a tuple, or as a mapping's value."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for found in map(_model_in, get_args(annotation)) if found), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
 
@@ -19,9 +19,12 @@ _INGEST_PATH = re.compile(rf"live/({STREAM_ID_PATTERN})/in")
 
 StreamId = Annotated[str, Field(pattern=rf"^{STREAM_ID_PATTERN}$")]
 LanguageTag = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
-BackendKind = Literal["sts", "tone", "none"]
+BackendKind = Literal["sts", "tone", "gemini-live", "openai-realtime", "none"]
 FallbackMode = Literal["original", "background", "ducked", "repeat", "silence"]
-SeparationMode = Literal["auto", "centre", "spectral", "off"]
+FallbackCause = Literal["closed", "late", "lost", "breaker", "budget"]
+"""Why the dub is not on air: no session with the backend; the backend is behind; this span was lost; the breaker is
+open; the cost ceiling is reached."""
+SeparationMode = Literal["auto", "neural", "centre", "spectral", "off"]
 
 MIN_DELAY_S = 2.0
 MAX_DELAY_S = 20.0
@@ -71,12 +74,56 @@ class TargetSpec(_Spec):
     voice: str | None = None
 
 
+class DuckingSpec(_Spec):
+    """Sidechain compression of the background by the dub."""
+
+    enabled: bool = False
+    threshold_db: float = Field(default=-30.0, ge=-60.0, le=0.0)
+    """Level of the dub (dBFS) from which the background is turned down."""
+    ratio: float = Field(default=4.0, ge=1.0, le=20.0)
+    attack_ms: float = Field(default=20.0, ge=1.0, le=500.0)
+    release_ms: float = Field(default=400.0, ge=10.0, le=5_000.0)
+    range_db: float = Field(default=14.0, ge=0.0, le=40.0)
+    """At most this much is taken off."""
+
+
 class MixSpec(_Spec):
     """``output = background × bg_gain + dubbed × dub_gain`` (linear gains)."""
 
     bg_gain: float = Field(default=1.0, ge=0.0, le=4.0)
     dub_gain: float = Field(default=1.0, ge=0.0, le=4.0)
     original_gain: float = Field(default=0.0, ge=0.0, le=1.0)
+    """The original voice, faintly underneath, as interpreters' listeners like it."""
+    ducking: DuckingSpec = DuckingSpec()
+    balance: Literal["off", "auto"] = "off"
+    """auto: the background is lowered as far as the dub needs to stand 10 LU over music and 15 LU over ambience."""
+
+
+class SourceLossSpec(_Spec):
+    """What is shown when the source is lost: the last picture, then a slate, then the end."""
+
+    hold_s: float = Field(default=2.0, ge=0.0, le=600.0)
+    """Seconds for which the last picture stands."""
+    slate: bool = True
+    slate_text: str = Field(default="We will be right back", max_length=200)
+    slate_image: Path | None = None
+    """A PNG or JPEG shown instead of the text."""
+    end_after_s: float | None = Field(default=None, ge=1.0)
+    """Seconds after the loss when the programme ends; None: it waits for ever."""
+
+
+class BreakerSpec(_Spec):
+    """The circuit breaker round the speech backend. It opens when, of the calls in the window, too many failed or
+    were slow; after ``open_s`` it lets a probe (a real fragment) through, and closes when probes succeed."""
+
+    window_s: float = Field(default=30.0, gt=0.0, le=600.0)
+    min_calls: int = Field(default=5, ge=1, le=1_000)
+    failure_rate: float = Field(default=0.5, gt=0.0, le=1.0)
+    slow_rate: float = Field(default=0.8, gt=0.0, le=1.0)
+    slow_call_s: float | None = Field(default=None, gt=0.0)
+    """A call is slow when its dub comes later than this; None: when it comes too late to be in its place."""
+    open_s: float = Field(default=5.0, gt=0.0, le=300.0)
+    probes: int = Field(default=2, ge=1, le=20)
 
 
 class WorkerSpec(_Spec):
@@ -88,13 +135,64 @@ class WorkerSpec(_Spec):
     backend: BackendSpec = BackendSpec()
     delay_s: float = Field(default=6.0, ge=MIN_DELAY_S, le=MAX_DELAY_S)
     separation: SeparationMode = "auto"
+    separation_model: str | None = None
+    """For ``neural``, and for ``auto`` to choose it: path of an MDX-style ONNX file, or the name of a pulled model."""
+    on_separation_failure: Literal["ducked", "original", "skip"] = "ducked"
+    """Separation failed for a fragment: the dub over the ducked original, over the full original, or no dub."""
     fallback: FallbackMode = "original"
+    fallback_by_cause: dict[FallbackCause, FallbackMode] = Field(default_factory=dict)
+    """Where a cause wants another fallback than ``fallback``."""
     mix: MixSpec = MixSpec()
+    source_loss: SourceLossSpec = SourceLossSpec()
+    breaker: BreakerSpec = BreakerSpec()
+    standby_backends: tuple[BackendSpec, ...] = ()
+    """Tried in order where ``backend`` fails."""
     audio_bitrate: int = Field(default=160_000, ge=32_000, le=512_000)
     status_port: int = Field(default=0, ge=0, le=65_535)
     """Loopback port of the worker's status server; 0 takes a free one."""
     journal_dir: Path | None = None
     """Where the worker writes ``segments.<lang>.jsonl`` (one placed segment a line), for reports and captions."""
+
+
+class Controls(_Spec):
+    """What can be changed on air, as it is in force: ``GET /controls`` of a worker. ``revision`` counts changes."""
+
+    revision: int = 0
+    force: FallbackMode | None = None
+    """The operator's choice, over everything else; None: the dub, with fallbacks as needed."""
+    fallback: FallbackMode = "original"
+    fallback_by_cause: dict[FallbackCause, FallbackMode] = Field(default_factory=dict)
+    mix: MixSpec = MixSpec()
+    delay_s: float = Field(default=6.0, ge=MIN_DELAY_S, le=MAX_DELAY_S)
+
+
+class ControlsPatch(_Spec):
+    """``PATCH /controls``: what is not named stays. ``mix`` is merged key by key, ``fallback_by_cause`` replaced."""
+
+    force: FallbackMode | Literal["none"] | None = None
+    """``none`` gives the air back to the dub."""
+    fallback: FallbackMode | None = None
+    fallback_by_cause: dict[FallbackCause, FallbackMode] | None = None
+    mix: dict[str, Any] | None = None
+    delay_s: float | None = Field(default=None, ge=MIN_DELAY_S, le=MAX_DELAY_S)
+
+
+class Levels(_Spec):
+    """RMS of the last 100 ms in dBFS, −120 for silence."""
+
+    source: float = -120.0
+    background: float = -120.0
+    dub: float = -120.0
+    output: float = -120.0
+
+
+class BreakerStatus(_Spec):
+    state: Literal["closed", "open", "half-open"] = "closed"
+    backend: str = ""
+    reason: str | None = None
+    """Why it opened last, a sentence."""
+    opened: int = 0
+    """How often it has opened."""
 
 
 class WorkerRecord(_Spec):
@@ -141,6 +239,13 @@ class TargetStatus(_Spec):
     dub_offset_s: float | None
     published_seconds: float
     last_error: str | None
+    fallback_cause: FallbackCause | Literal["operator"] | None = None
+    levels: Levels = Levels()
+    breakers: tuple[BreakerStatus, ...] = ()
+    backend: str | None = None
+    """Which of several backends speaks now."""
+    cost: float | None = None
+    """US dollars so far, by the backends' price lists; None where nothing is charged."""
 
 
 class WorkerStatus(_Spec):
@@ -159,3 +264,8 @@ class WorkerStatus(_Spec):
     """What an operator should know, one sentence each (``the source has no audio: silence is sent``)."""
     last_error: str | None
     targets: tuple[TargetStatus, ...]
+    controls: Controls = Controls()
+    queues: dict[str, int] = Field(default_factory=dict)
+    """Items in each bounded queue, by its name in the metrics."""
+    source_loss: Literal["hold", "slate"] | None = None
+    """The step of the ladder while the source is lost."""

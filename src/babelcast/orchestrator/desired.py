@@ -98,8 +98,13 @@ def worker_spec(stream_id: str, path: PathInfo, settings: Settings, server: Medi
         backend=_backend(stream.backend, settings),
         delay_s=stream.delay,
         separation=stream.separation,
+        separation_model=stream.separation_model,
+        on_separation_failure=stream.on_separation_failure,
         fallback=stream.fallback,
+        fallback_by_cause=stream.fallback_by_cause,
         mix=stream.mix,
+        source_loss=stream.source_loss,
+        breaker=stream.breaker,
         audio_bitrate=stream.audio_bitrate,
         journal_dir=settings.journal_dir / stream_id if settings.journal_dir else None,
     )

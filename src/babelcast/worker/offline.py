@@ -78,7 +78,9 @@ class DubJob:
             on_entry=self._note,
         )
         if backend is not None:
-            self._listener = Listener(make_separator(spec.separation), self._write_background, self._take_speech)
+            self._listener = Listener(
+                make_separator(spec.separation, spec.separation_model), self._write_background, self._take_speech
+            )
             wanted = SpeechTarget(spec.stream_id, spec.source_language, target.language, target.voice)
             self._programme.dubbing = Dubbing(
                 backend, wanted, self._programme, lambda: self._programme.playhead_ns, paced=True

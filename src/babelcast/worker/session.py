@@ -79,7 +79,9 @@ class WorkerSession:
         self._ingest = Ingest(spec.ingest_url, self._timeline, self, self._clock, wanted_until=read_ahead)
         self._listener: Listener | None = None
         if backend is not None:
-            self._listener = Listener(make_separator(spec.separation), self._source.write_background, self._take_speech)
+            self._listener = Listener(
+                make_separator(spec.separation, spec.separation_model), self._source.write_background, self._take_speech
+            )
         self._fragments = FragmentLog(spec.stream_id, self.metrics)
         self._outputs = [self._make_output(target) for target in spec.targets]
         self._programmes = [
