@@ -134,8 +134,9 @@ class StftSeparator:
     def _estimate(self, part: Pcm, count: int) -> Spectra | None:
         centres = self._analysed + HOP - FRAME // 2 + HOP * np.arange(count)
         speech, quiet = self._gate.at(np.maximum(centres, 0))
-        windows = np.lib.stride_tricks.sliding_window_view(part, FRAME, axis=0)[::HOP]
-        spectra = np.fft.rfft(windows * _WINDOW, axis=-1).astype(np.complex64, copy=False)
+        channels = np.ascontiguousarray(part.T)
+        windows = np.lib.stride_tricks.sliding_window_view(channels, FRAME, axis=1)[:, ::HOP]
+        spectra = np.fft.rfft((windows * _WINDOW).transpose(1, 0, 2), axis=-1)  # of float32 it is complex64
         return self._estimator.speech(Frames(spectra, speech, quiet))
 
 

