@@ -54,7 +54,7 @@ dev: setup ## As `up`, with readable debug logs
 test: setup check ## Install, then lint, types, import rules and every test that can run here
 
 check: lint typecheck imports ## What CI runs, without the set-up
-	@$(BIN)/python -m pytest -q -m 'not slow'
+	@$(BIN)/python -m pytest -q -n 2 -m 'not slow'
 
 lint:
 	@$(BIN)/ruff check src tests bench
