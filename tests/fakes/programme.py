@@ -13,8 +13,8 @@ FRAME_MS = 40
 GOP = 10
 
 METADATA = amf0.encode("onMetaData", amf0.EcmaArray(videocodecid=7, audiocodecid=10))
-# An AVCDecoderConfigurationRecord and an AudioSpecificConfig (AAC-LC, 48 kHz, stereo): enough to be recognised.
-VIDEO_HEADER = bytes.fromhex("1700000000014d400cffe100046742c00c01000468ce3c80")
+# An AVCDecoderConfigurationRecord (640x360) and an AudioSpecificConfig (AAC-LC, 48 kHz, stereo).
+VIDEO_HEADER = bytes.fromhex("17000000000142c01effe1000a6742c01eda0280bfe54001000468ce3c80")
 AUDIO_HEADER = bytes.fromhex("af001190")
 
 

@@ -24,6 +24,8 @@ class Session:
 
     path: str = ""
     messages: list[Message] = field(default_factory=list)
+    arrived: list[float] = field(default_factory=list)
+    """When each message came, in the loop's time."""
     said_goodbye: bool = False
     closed: bool = False
 
@@ -86,6 +88,7 @@ class FakeDestination:
                             self.sessions.append(session)
                     elif isinstance(event, Message):
                         session.messages.append(event)
+                        session.arrived.append(asyncio.get_running_loop().time())
                     elif isinstance(event, StreamClosed):
                         session.said_goodbye = True
                 writer.write(protocol.data_to_send())

@@ -54,6 +54,8 @@ class Feed:
         self._last_video_ms: int | None = None
         self.dropped = 0
         """Audio and video messages that a slow destination missed."""
+        self.latest_ms: int | None = None
+        """When the latest picture or sound came from the source, whatever became of it."""
 
     def begin_session(self) -> None:
         """The source was opened (again): its headers and its time scale are new."""
@@ -72,6 +74,7 @@ class Feed:
             return
         if message.type not in (MessageType.AUDIO, MessageType.VIDEO):
             return
+        self.latest_ms = now_ms
         video = message.type == MessageType.VIDEO
         tag = inspect_video(message.payload) if video else inspect_audio(message.payload)
         if video:
@@ -143,6 +146,10 @@ class Feed:
         if self._items and self._items[-1].arrived_ms < then_ms:
             self._clear()
             self._await_start(dropping=False)
+
+    @property
+    def empty(self) -> bool:
+        return not self._items
 
     async def wait(self) -> None:
         """Until there is something to send. Cancellation-safe."""

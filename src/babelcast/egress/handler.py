@@ -17,7 +17,9 @@ from babelcast.egress.dest import Dest
 from babelcast.egress.feed import Feed
 from babelcast.egress.settings import EgressSettings
 from babelcast.egress.source import play_forever
+from babelcast.egress.standby import SlateCache, SlateMaker, Standby
 from babelcast.egress.status import DestinationState, DestinationStatus
+from babelcast.egress.wire import SlateSpec
 from babelcast.errors import RtmpError
 from babelcast.telemetry.redact import MASK, redact, redact_url
 
@@ -33,8 +35,9 @@ class EgressHandler:
     """Keeps one destination of one stream supplied from ``source_url`` (``live/<id>/out`` on the media server).
 
     ``run()`` until cancelled, or ``start()`` and ``stop()``. Whether the destination is enabled is the caller's
-    business. Handlers share nothing: a destination that is slow, refuses or hangs costs the others nothing.
-    ``tls`` replaces the default context for ``rtmps://``.
+    business. Handlers share nothing but finished slates: a destination that is slow, refuses or hangs costs the
+    others nothing. ``tls`` replaces the default context for ``rtmps://``. Without ``slate`` the connection is held
+    with nothing sent while the programme is away.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class EgressHandler:
         *,
         clock: Clock | None = None,
         tls: ssl.SSLContext | None = None,
+        slate: SlateSpec | None = None,
+        slates: SlateMaker | None = None,
     ) -> None:
         self.stream_id = stream_id
         self.destination = destination
@@ -66,6 +71,7 @@ class EgressHandler:
         self._last_error: str | None = None
         self._last_error_at: datetime | None = None
         self._fields = {"streamId": stream_id, "destination": destination.name}
+        self._standby = Standby(slate, slates or SlateCache(), self._fields)
 
     @property
     def status(self) -> DestinationStatus:
@@ -83,6 +89,7 @@ class EgressHandler:
             dropped_tags=self._feed.dropped,
             last_error=self._last_error,
             last_error_at=self._last_error_at,
+            slate=self._dest is not None and self._dest.slate_since is not None,
         )
 
     async def start(self) -> None:
@@ -109,6 +116,7 @@ class EgressHandler:
                     name=f"egress source {self.stream_id} {self.destination.name}",
                 )
                 group.create_task(self._observe(), name=f"egress observer {self.stream_id} {self.destination.name}")
+                group.create_task(self._standby.run(), name=f"egress slate {self.stream_id} {self.destination.name}")
                 await self._sessions_forever()
         finally:
             self._enter("stopped")
@@ -118,8 +126,8 @@ class EgressHandler:
             if self._state != "idle":
                 self._enter("idle")
             # a destination is not bothered before there is something to send
-            self._feed.drop_older_than(self._clock.now_ns() // 1_000_000 - _STALE_MS)
-            await self._feed.wait()
+            self._feed.drop_older_than(self._now_ms() - _STALE_MS)
+            await self._something_to_send()
             self._enter("connecting")
             try:
                 await self._session()
@@ -129,6 +137,24 @@ class EgressHandler:
             except Exception as error:  # a fault of ours must not take a broadcast's other destinations along
                 log.exception("unexpected error in a forwarder", extra=self._fields)
                 await self._failed(RtmpError(f"internal error: {type(error).__name__}"))
+
+    async def _something_to_send(self) -> None:
+        while not self._slate_is_due():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_OBSERVE_S):
+                    await self._feed.wait()
+                    return
+
+    def _slate_is_due(self) -> bool:
+        """The programme is away, and the destination lost its session meanwhile: the slate may open a new one."""
+        latest_ms = self._feed.latest_ms
+        if latest_ms is None or self._standby.ready is None or not self._feed.empty:
+            return False
+        away_s = (self._now_ms() - latest_ms) / 1_000
+        return self._sessions > 0 and self._settings.slate_after_s <= away_s < self._settings.slate_hold_s
+
+    def _now_ms(self) -> int:
+        return self._clock.now_ns() // 1_000_000
 
     async def _failed(self, error: RtmpError) -> None:
         self._failures += 1
@@ -140,7 +166,7 @@ class EgressHandler:
         await asyncio.sleep(wait_s)
 
     async def _session(self) -> None:
-        self._dest = dest = Dest(self.destination, self._feed, self._settings, self._tls)
+        self._dest = dest = Dest(self.destination, self._feed, self._standby, self._settings, self._clock, self._tls)
         loop = asyncio.get_running_loop()
         opened_at: float | None = None
 

@@ -13,8 +13,12 @@ class EgressSettings:
     """For connecting, and again for the permission to publish."""
     write_timeout_s: float = 10.0
     """A destination that takes nothing for this long is reconnected."""
+    slate_after_s: float = 1.0
+    """So long nothing may come before the slate begins, where there is one."""
     hold_s: float = 30.0
-    """How long a destination is kept connected while the programme is away."""
+    """How long a destination is kept connected while the programme is away and nothing is sent."""
+    slate_hold_s: float = 600.0
+    """How long with a slate."""
     stalled_after_s: float = 2.0
     """From when on a connection on which nothing moves is shown as stalled."""
     backoff_first_s: float = 1.0
@@ -24,7 +28,7 @@ class EgressSettings:
     """A session that lasted this long makes the next backoff the first one again."""
     failed_after: int = 5
     """Attempts in a row after which the state is ``failed``."""
-    source_retry_s: float = 0.5
+    source_retry_s: float = 0.25
     """MediaMTX keeps no group of pictures: whoever comes late waits for the next key frame."""
     queue_bytes: int = MAX_BYTES
     queue_items: int = MAX_ITEMS

@@ -45,3 +45,7 @@ class DestinationStatus(BaseModel):
     """Audio and video tags that a slow destination missed."""
     last_error: str | None
     last_error_at: datetime | None
+    slate: bool = False
+    """The programme is away, and the slate is sent in its place."""
+    age_s: float = 0.0
+    """How old this status is: the egress process said it so long ago."""
