@@ -19,6 +19,7 @@ _COMMANDS = {
     "orchestrator": "Events, workers, egress and the REST API.",
     "sts": "The speech service: ASR → MT → TTS.",
     "relay": "The embedded RTMP relay alone.",
+    "models": "Speech, translation, voice and separation models: list, pull, verify.",
     "mediamtx": "Get the pinned MediaMTX release.",
     "doctor": "Say what is missing or misconfigured, and how to mend it.",
 }

@@ -25,17 +25,45 @@ class FileRecord(_Record):
     sha256: Sha256
 
 
-class Manifest(_Record):
-    """``entry`` is the file that stands for the whole model where it has one; ``sources`` are the addresses that the
-    files came from, without their queries."""
+class VoiceRecord(_Record):
+    """One voice of a TTS model. ``speaker`` is its number in the model, ``phonemes`` the espeak-ng voice whose
+    phonemes it was trained on."""
 
     name: str
+    language: str
+    gender: Literal["female", "male", "neutral"]
+    speaker: int = Field(default=0, ge=0)
+    phonemes: str
+
+
+class Traits(_Record):
+    """What an engine must know of a model, and its files do not say.
+
+    ``family`` names the layout of the files: ``whisper``, ``marian``, ``nllb``, ``madlad``, ``kokoro``, ``piper``,
+    ``mdx``, ``silero``. ``languages`` is empty where the family knows them. ``entry`` is the file that stands for the
+    whole model where it has one. ``target_tokens`` is what a translation model wants at the head of its source, by
+    target language.
+    """
+
     kind: Kind
     family: str
     licence: str
     entry: str | None = None
-    sources: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    target_tokens: dict[str, str] = Field(default_factory=dict)
+    voices: tuple[VoiceRecord, ...] = ()
+
+
+class Manifest(Traits):
+    """``downloads`` are the files as they came (an archive has one), ``files`` those that lie here now."""
+
+    name: str
     pulled: str
+    """When, in ISO 8601."""
+    source: str
+    """Where from: an address without query."""
+    downloads: tuple[FileRecord, ...] = ()
     files: tuple[FileRecord, ...]
 
 
