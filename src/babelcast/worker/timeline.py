@@ -6,15 +6,19 @@ come after their turn. Source time never goes back over any of these.
 
 For a live source, source time and wall clock keep one distance for the whole session: ``epoch_ns`` is the wall
 time of source time 0, so that time ``t`` is due on air at ``epoch_ns + t + delay``, whatever happened in between.
+A source whose clock runs fast or slow is led back to that distance all the time, imperceptibly
+(:mod:`babelcast.worker.drift`): one second of source time is one second of ours.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from babelcast.units import NS_PER_MS, NS_PER_S
+from babelcast.worker.drift import DriftCorrection
 
 Track = Literal["video", "audio"]
 
@@ -25,6 +29,9 @@ _FILE_GAP_NS = 10 * NS_PER_S
 _PATIENCE_NS = NS_PER_S
 _EARLY_LIMIT_NS = 5 * NS_PER_S
 _SAME_JUMP_NS = 5 * NS_PER_S
+_GAP_NS = 500 * NS_PER_MS
+"""From this length on, source time that nothing came for is a gap. Shorter ones are a matter of the network."""
+_MAX_GAPS = 64
 
 
 @dataclass(slots=True)
@@ -39,6 +46,8 @@ class SourceTimeline:
 
     def __init__(self, late_limit_ns: int | None) -> None:
         self._late_limit_ns = late_limit_ns
+        self._drift = DriftCorrection()
+        self._gaps: deque[tuple[int, int]] = deque(maxlen=_MAX_GAPS)
         self._epoch_ns: int | None = None
         self._tracks: dict[Track, _TrackState] = {}
         self._newest_offset_ns = 0
@@ -56,6 +65,29 @@ class SourceTimeline:
     def end_ns(self) -> int:
         """Source time up to which units have come."""
         return self._end_ns
+
+    @property
+    def drift_ns(self) -> int:
+        """How far the source's clock has been led back on this connection; positive: it runs slow."""
+        return self._drift.correction_ns
+
+    def limit_lateness(self, late_limit_ns: int) -> None:
+        """For a live source whose delay changes."""
+        self._late_limit_ns = late_limit_ns
+
+    def lost_for_ns(self, time_ns: int) -> int | None:
+        """How long before source time ``time_ns`` the source had ended, of all tracks; None where it was there.
+
+        Not before a first unit has come. ``time_ns`` may lie ahead of everything that has come.
+        """
+        if self._epoch_ns is None:
+            return None
+        if time_ns > self._end_ns:
+            return time_ns - self._end_ns if time_ns - self._end_ns >= _GAP_NS else None
+        for began, ended in reversed(self._gaps):
+            if began < time_ns < ended:
+                return time_ns - began
+        return None
 
     def begin(self, arrivals: Iterable[tuple[int, int]]) -> None:
         """Anchor a new connection on its first units, given as (running time, wall time of arrival), at least one.
@@ -81,18 +113,32 @@ class SourceTimeline:
         if self._jumped(state, running_ns, arrival_ns):
             self._rebase(state, running_ns, arrival_ns)
         state.expected_ns = running_ns + duration_ns
+        self._follow_clock(running_ns + state.offset_ns, arrival_ns)
         time_ns = running_ns + state.offset_ns
         shift = self._lateness_shift(time_ns, arrival_ns)
         if shift:
-            for other in self._tracks.values():
-                other.offset_ns += shift
-            self._newest_offset_ns += shift
+            self._move(shift)
+            self._drift = DriftCorrection()
             self.rebases += 1
             time_ns += shift
+        if time_ns - self._end_ns >= _GAP_NS and self._end_ns:
+            self._gaps.append((self._end_ns, time_ns))
         self._end_ns = max(self._end_ns, time_ns + duration_ns)
         return time_ns
 
+    def _move(self, shift_ns: int) -> None:
+        for state in self._tracks.values():
+            state.offset_ns += shift_ns
+        self._newest_offset_ns += shift_ns
+
+    def _follow_clock(self, time_ns: int, arrival_ns: int) -> None:
+        if self._late_limit_ns is None or self._epoch_ns is None:
+            return
+        lateness_ns = arrival_ns - self._epoch_ns - (time_ns - self._drift.correction_ns)
+        self._move(self._drift.step(arrival_ns, lateness_ns))
+
     def _anchor(self, offset_ns: int) -> None:
+        self._drift = DriftCorrection()
         self._newest_offset_ns = offset_ns
         self._tracks = {"video": _TrackState(offset_ns), "audio": _TrackState(offset_ns)}
         self._off_since_ns = None
@@ -123,6 +169,7 @@ class SourceTimeline:
         if self._late_limit_ns is not None and self._epoch_ns is not None:
             now = max(now, arrival_ns - self._epoch_ns)
         state.offset_ns = self._newest_offset_ns = now - running_ns
+        self._drift = DriftCorrection()
         self.rebases += 1
 
     def _lateness_shift(self, time_ns: int, arrival_ns: int) -> int:
