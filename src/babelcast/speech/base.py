@@ -63,20 +63,45 @@ class GoingAwayEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """What a backend that charges took since its last UsageEvent, every few seconds: US dollars by its price list,
+    seconds of sound in and out. ``drift_s``: seconds out less seconds in over the present connection; ``lag_s``: its
+    ear-voice span of late. Whoever meters adds up; nothing is lost with a session but its last seconds."""
+
+    backend: str
+    usd: float
+    seconds_in: float
+    seconds_out: float
+    drift_s: float | None = None
+    lag_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendEvent:
+    """From here on ``backend`` speaks, of several; ``reason`` says why, None for the first choice."""
+
+    backend: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ClosedEvent:
-    """The last event of a session that ended by itself. ``code`` is a :data:`babelcast.wire.ErrorCode` or
-    ``finished``; ``retryable`` says whether a new session may work."""
+    """The last event of a session that ended by itself. ``code`` is a :data:`babelcast.wire.ErrorCode`, ``finished``,
+    ``breaker_open`` or ``budget``; ``retryable`` says whether a new session may work."""
 
     code: str
     reason: str
     retryable: bool
 
 
-SpeechEvent = SegmentEvent | PartialEvent | ProgressEvent | LostEvent | GoingAwayEvent | ClosedEvent
+SpeechEvent = (
+    SegmentEvent | PartialEvent | ProgressEvent | LostEvent | GoingAwayEvent | UsageEvent | BackendEvent | ClosedEvent
+)
 
 
 class SpeechSession(Protocol):
-    """Implemented by sts_stream.StsStreamSession and sts_http.StsHttpSession.
+    """Implemented by sts_stream.StsStreamSession, sts_http.StsHttpSession, interpreter.session.InterpreterSession, and
+    by the wrappers in retry, breaker and failover.
 
     ``send`` and ``events`` may run in different tasks. Segments come in order of ``sequence``.
     """
@@ -106,7 +131,8 @@ class SpeechSession(Protocol):
 
 
 class SpeechBackend(Protocol):
-    """Implemented by sts_stream.StsStreamBackend and sts_http.StsHttpBackend."""
+    """Implemented by sts_stream.StsStreamBackend, sts_http.StsHttpBackend and interpreter.session.InterpreterBackend,
+    and by the wrappers."""
 
     @property
     def name(self) -> str: ...
