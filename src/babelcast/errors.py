@@ -114,7 +114,21 @@ class SpeechError(BabelcastError):
 
 
 class SpeechUnavailableError(SpeechError):
+    """``retry_after_s``: how long it is no use to try again, where that is known."""
+
     retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "internal",
+        hint: str | None = None,
+        retryable: bool | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, hint=hint, retryable=retryable)
+        self.retry_after_s = retry_after_s
 
 
 class SpeechProtocolError(SpeechError):

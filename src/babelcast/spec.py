@@ -113,17 +113,70 @@ class SourceLossSpec(_Spec):
 
 
 class BreakerSpec(_Spec):
-    """The circuit breaker round the speech backend. It opens when, of the calls in the window, too many failed or
-    were slow; after ``open_s`` it lets a probe (a real fragment) through, and closes when probes succeed."""
+    """The circuit breaker round the speech backend. A call is a second of source. It opens when, of the calls in the
+    window, too many failed or were slow; after ``open_s`` live sound is sent again, and it closes when the first
+    ``probes`` calls of it succeed."""
 
-    window_s: float = Field(default=30.0, gt=0.0, le=600.0)
+    window_s: float = Field(default=10.0, gt=0.0, le=600.0)
     min_calls: int = Field(default=5, ge=1, le=1_000)
     failure_rate: float = Field(default=0.5, gt=0.0, le=1.0)
     slow_rate: float = Field(default=0.8, gt=0.0, le=1.0)
     slow_call_s: float | None = Field(default=None, gt=0.0)
-    """A call is slow when its dub comes later than this; None: when it comes too late to be in its place."""
+    """A call is slow when its answer takes longer than this; None: when by then the fallback is on air because the
+    dub is late (the delay and 1.2 s)."""
     open_s: float = Field(default=5.0, gt=0.0, le=300.0)
     probes: int = Field(default=2, ge=1, le=20)
+
+
+class Controls(_Spec):
+    """What can be changed on air, as it is in force: ``GET /controls`` of a worker. ``revision`` counts changes."""
+
+    revision: int = Field(default=0, ge=0)
+    force: FallbackMode | None = None
+    """The operator's choice, over everything else; None: the dub, with fallbacks as needed."""
+    fallback: FallbackMode = "original"
+    fallback_by_cause: dict[FallbackCause, FallbackMode] = Field(default_factory=dict)
+    mix: MixSpec = MixSpec()
+    delay_s: float = Field(default=6.0, ge=MIN_DELAY_S, le=MAX_DELAY_S)
+
+    def patched(self, patch: ControlsPatch) -> Controls:
+        """With the patch applied; the revision stays. Raises ValidationError for a mix that can't be."""
+        changes = patch.model_dump(exclude_none=True)
+        if patch.force == "none":
+            changes["force"] = None
+        return Controls.model_validate(_merged(self.model_dump(), changes))
+
+
+class ControlsPatch(_Spec):
+    """``PATCH /controls``: what is not named (or null) stays. ``mix`` is merged key by key, ``fallback_by_cause``
+    replaced."""
+
+    force: FallbackMode | Literal["none"] | None = None
+    """``none`` gives the air back to the dub."""
+    fallback: FallbackMode | None = None
+    fallback_by_cause: dict[FallbackCause, FallbackMode] | None = None
+    mix: dict[str, Any] | None = None
+    delay_s: float | None = Field(default=None, ge=MIN_DELAY_S, le=MAX_DELAY_S)
+
+    def then(self, later: ControlsPatch) -> ControlsPatch:
+        """One patch that does what this one and then ``later`` do."""
+        mine, theirs = self.model_dump(exclude_none=True), later.model_dump(exclude_none=True)
+        by_cause = theirs.get("fallback_by_cause", mine.get("fallback_by_cause"))
+        return ControlsPatch.model_validate(_merged(mine, theirs) | {"fallback_by_cause": by_cause})
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` over ``under``; of what is under the key ``mix``, key by key."""
+    mix = _deep(under.get("mix") or {}, over.get("mix") or {})
+    return under | over | ({"mix": mix} if mix else {})
+
+
+def _deep(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = dict(under)
+    for key, value in over.items():
+        known = both.get(key)
+        both[key] = _deep(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return both
 
 
 class WorkerSpec(_Spec):
@@ -152,29 +205,18 @@ class WorkerSpec(_Spec):
     """Loopback port of the worker's status server; 0 takes a free one."""
     journal_dir: Path | None = None
     """Where the worker writes ``segments.<lang>.jsonl`` (one placed segment a line), for reports and captions."""
+    controls: Controls | None = None
+    """What an operator had set before this worker was started; it begins with that. Never a reason to restart."""
 
-
-class Controls(_Spec):
-    """What can be changed on air, as it is in force: ``GET /controls`` of a worker. ``revision`` counts changes."""
-
-    revision: int = 0
-    force: FallbackMode | None = None
-    """The operator's choice, over everything else; None: the dub, with fallbacks as needed."""
-    fallback: FallbackMode = "original"
-    fallback_by_cause: dict[FallbackCause, FallbackMode] = Field(default_factory=dict)
-    mix: MixSpec = MixSpec()
-    delay_s: float = Field(default=6.0, ge=MIN_DELAY_S, le=MAX_DELAY_S)
-
-
-class ControlsPatch(_Spec):
-    """``PATCH /controls``: what is not named stays. ``mix`` is merged key by key, ``fallback_by_cause`` replaced."""
-
-    force: FallbackMode | Literal["none"] | None = None
-    """``none`` gives the air back to the dub."""
-    fallback: FallbackMode | None = None
-    fallback_by_cause: dict[FallbackCause, FallbackMode] | None = None
-    mix: dict[str, Any] | None = None
-    delay_s: float | None = Field(default=None, ge=MIN_DELAY_S, le=MAX_DELAY_S)
+    @property
+    def own_controls(self) -> Controls:
+        """The controls as this spec alone has them."""
+        return Controls(
+            fallback=self.fallback,
+            fallback_by_cause=self.fallback_by_cause,
+            mix=self.mix,
+            delay_s=self.delay_s,
+        )
 
 
 class Levels(_Spec):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from babelcast.audio.fallback import FallbackMode, FallbackPolicy, FallbackSettings
+from babelcast.audio.fallback import FallbackCause, FallbackMode, FallbackPolicy, FallbackSettings
 from babelcast.units import RATE
 
 pytestmark = pytest.mark.unit
@@ -17,7 +17,7 @@ def play(
     *,
     watermark_s: float | None = None,
     ahead_s: float = 0.0,
-    backend_open: bool = True,
+    closed: FallbackCause | None = None,
     dub_active: bool = False,
     lost: bool = False,
 ) -> list[FallbackMode | None]:
@@ -25,9 +25,7 @@ def play(
     modes = []
     for pos in range(round(start_s * RATE), round(stop_s * RATE), BLOCK):
         watermark = pos + round(ahead_s * RATE) if watermark_s is None else round(watermark_s * RATE)
-        modes.append(
-            policy.decide(pos=pos, watermark=watermark, backend_open=backend_open, dub_active=dub_active, lost=lost)
-        )
+        modes.append(policy.decide(pos=pos, watermark=watermark, closed=closed, dub_active=dub_active, lost=lost))
     return modes
 
 
@@ -46,7 +44,7 @@ def test_a_hung_backend_is_lost_once_the_tolerance_has_passed() -> None:
 
 
 def test_a_closed_backend_is_lost_at_its_watermark() -> None:
-    modes = play(FallbackPolicy(FallbackSettings()), 0, 10, watermark_s=3, backend_open=False)
+    modes = play(FallbackPolicy(FallbackSettings()), 0, 10, watermark_s=3, closed="closed")
     assert modes.index("original") == 3 * 50 + 1
 
 
@@ -87,3 +85,56 @@ def test_the_mode_can_be_changed_on_air() -> None:
     policy.settings = FallbackSettings("silence")
     assert set(play(policy, 5, 6, watermark_s=0)) == {"silence"}
     assert policy.changes == 1
+
+
+BY_CAUSE = FallbackSettings("original", {"breaker": "background", "lost": "repeat", "late": "silence"})
+
+
+def test_each_cause_has_its_mode_and_the_rest_the_streams_own() -> None:
+    late = play(FallbackPolicy(BY_CAUSE), 0, 2, watermark_s=-1)
+    lost = play(FallbackPolicy(BY_CAUSE), 0, 2, ahead_s=1, lost=True)
+    broken = play(FallbackPolicy(BY_CAUSE), 0, 2, watermark_s=-1, closed="breaker")
+    closed = play(FallbackPolicy(BY_CAUSE), 0, 2, watermark_s=-1, closed="closed")
+    budget = play(FallbackPolicy(BY_CAUSE), 0, 2, watermark_s=-1, closed="budget")
+    assert [modes[-1] for modes in (late, lost, broken, closed, budget)] == [
+        "silence",
+        "repeat",
+        "background",
+        "original",
+        "original",
+    ]
+
+
+def test_an_open_breaker_does_not_wait_until_the_dub_is_late() -> None:
+    policy = FallbackPolicy(BY_CAUSE)
+    modes = play(policy, 0, 5, watermark_s=3, closed="breaker")
+    assert modes.index("background") == 3 * 50 + 1  # what was dubbed before it opened is still heard
+    assert policy.cause == "breaker"
+
+
+def test_another_cause_takes_over_once_it_has_held_for_a_second() -> None:
+    policy = FallbackPolicy(BY_CAUSE)
+    play(policy, 0, 5, watermark_s=0)
+    assert policy.cause == "late"
+    modes = play(policy, 5, 8, watermark_s=0, closed="breaker")
+    assert modes.index("background") == 50
+    assert set(modes[:50]) == {"silence"} and set(modes[50:]) == {"background"}
+    assert policy.changes == 1
+
+
+def test_causes_that_alternate_do_not_make_it_flap() -> None:
+    policy = FallbackPolicy(BY_CAUSE)
+    play(policy, 0, 5, watermark_s=0)
+    modes = [
+        play(policy, 5 + i * 0.1, 5.1 + i * 0.1, watermark_s=0, closed="breaker" if i % 2 else None) for i in range(100)
+    ]
+    assert {mode for some in modes for mode in some} == {"silence"}
+
+
+def test_a_cause_that_ends_in_the_dub_is_forgotten() -> None:
+    policy = FallbackPolicy(BY_CAUSE)
+    play(policy, 0, 5, watermark_s=0, closed="breaker")
+    play(policy, 5, 6, ahead_s=1)
+    assert policy.cause is None
+    assert play(policy, 6, 8, watermark_s=4)[-1] == "silence"
+    assert policy.cause == "late"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from dataclasses import replace
 
-import numpy as np
 import pytest
+from tests.speech.scripted import TARGET, ScriptedBackend, ScriptedSession, frame, segment, until
 
 from babelcast.errors import SpeechUnavailableError, UnsupportedLanguageError
 from babelcast.speech.base import (
@@ -16,83 +16,18 @@ from babelcast.speech.base import (
     LostEvent,
     ProgressEvent,
     SegmentEvent,
-    SpeechEvent,
-    SpeechTarget,
 )
 from babelcast.speech.retry import Pauses, RetryBackend, RetrySession, RetrySettings
-from babelcast.units import NS_PER_S, DubSegment, SpeechFrame
+from babelcast.units import NS_PER_S, SpeechFrame
 
 pytestmark = pytest.mark.unit
 
-TARGET = SpeechTarget("show", "en", "es")
 QUICK = RetrySettings(first_pause_s=0.01, max_pause_s=0.02, replay_s=2.0)
-
-
-def frame(second: float) -> SpeechFrame:
-    return SpeechFrame(int(second * NS_PER_S), bytes(32_000))
-
-
-def segment(sequence: int, start: float, end: float) -> SegmentEvent:
-    samples = np.zeros(10, np.float32)
-    return SegmentEvent(
-        DubSegment(f"s{sequence}", sequence, int(start * NS_PER_S), int(end * NS_PER_S), samples, 22_050)
-    )
-
-
-class ScriptedSession:
-    def __init__(self) -> None:
-        self.heard: list[SpeechFrame] = []
-        self.says: asyncio.Queue[SpeechEvent] = asyncio.Queue()
-        self.finished = self.closed = False
-        self.dropped_frames = 0
-
-    async def send(self, frame: SpeechFrame) -> None:
-        self.heard.append(frame)
-
-    async def events(self) -> AsyncIterator[SpeechEvent]:
-        while True:
-            event = await self.says.get()
-            yield event
-            if isinstance(event, ClosedEvent):
-                return
-
-    async def finish(self) -> None:
-        self.finished = True
-        self.says.put_nowait(ClosedEvent("finished", "", retryable=False))
-
-    async def aclose(self) -> None:
-        self.closed = True
-
-
-class ScriptedBackend:
-    """Opens what ``script`` holds: an error is raised, a session given."""
-
-    name = "scripted"
-
-    def __init__(self, *script: ScriptedSession | Exception) -> None:
-        self.script = list(script)
-        self.opened = 0
-
-    async def open(self, target: SpeechTarget) -> ScriptedSession:
-        step = self.script.pop(0)
-        self.opened += 1
-        if isinstance(step, Exception):
-            raise step
-        return step
-
-    async def aclose(self) -> None:
-        pass
 
 
 async def opened(*script: ScriptedSession | Exception) -> tuple[ScriptedBackend, RetrySession]:
     backend = ScriptedBackend(*script)
     return backend, await RetryBackend(backend, QUICK, rng=random.Random(1)).open(TARGET)
-
-
-async def until(condition: object) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0.005)
 
 
 async def test_service_dead_at_the_start_is_tried_again_and_hears_what_waited() -> None:
@@ -112,7 +47,7 @@ async def test_a_bug_in_a_client_is_said_and_tried_again(caplog: pytest.LogCaptu
     session = await RetryBackend(backend, QUICK, on_state=lambda *state: states.append(state)).open(TARGET)
     await session.send(frame(0))
     await until(lambda: inner.heard)
-    assert [reason for state, reason in states if state == "retrying"] == [
+    assert [reason for state, reason, _ in states if state == "retrying"] == [
         "the speech client failed: oops",
         "no engine",
     ]
@@ -155,6 +90,50 @@ async def test_what_was_not_dealt_with_is_heard_again_and_what_is_too_old_is_los
     await until(lambda: len(second.heard) == 2)
     assert second.heard == [frame(4), frame(5)]
     assert lost == LostEvent(2 * NS_PER_S, 4 * NS_PER_S)
+    await session.aclose()
+
+
+async def test_what_could_not_be_in_its_place_any_more_is_never_sent_again() -> None:
+    first, second = ScriptedSession(), ScriptedSession()
+    backend = ScriptedBackend(first, second)
+    in_time = [0]
+    settings = replace(QUICK, replay_s=20.0)
+    session = await RetryBackend(backend, settings, in_time_from=lambda: in_time[0]).open(TARGET)
+    events = session.events()
+    for second_number in range(6):
+        await session.send(frame(second_number))
+    await until(lambda: len(first.heard) == 6)
+    in_time[0] = 4 * NS_PER_S
+    first.says.put_nowait(ClosedEvent("internal", "died", retryable=True))
+    assert await anext(events) == LostEvent(0, 4 * NS_PER_S)
+    await until(lambda: second.heard == [frame(4), frame(5)])
+    await session.aclose()
+
+
+async def test_what_comes_while_a_session_hears_the_rest_again_is_in_its_order() -> None:
+    class Slow(ScriptedSession):
+        async def send(self, frame: SpeechFrame) -> None:
+            await asyncio.sleep(0.01)
+            await super().send(frame)
+
+    inner = Slow()
+    _, session = await opened(SpeechUnavailableError("no"), inner)
+    for second_number in range(2):
+        await session.send(frame(second_number))
+    await until(lambda: inner.heard)
+    await session.send(frame(2))
+    await until(lambda: len(inner.heard) == 3)
+    assert inner.heard == [frame(0), frame(1), frame(2)]
+    await session.aclose()
+
+
+async def test_an_error_that_says_how_long_is_waited_for() -> None:
+    inner = ScriptedSession()
+    slow = RetrySettings(first_pause_s=30.0, jitter=0.0)
+    backend = ScriptedBackend(SpeechUnavailableError("not now", retry_after_s=0.01), inner)
+    session = await RetryBackend(backend, slow).open(TARGET)
+    await session.send(frame(0))
+    await until(lambda: inner.heard)
     await session.aclose()
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
+from babelcast.audio.fallback import FallbackCause, FallbackMode
 from babelcast.audio.mix import MixSettings
 from babelcast.audio.pcm import from_s16le
 from babelcast.audio.source import SourceAudio
@@ -47,11 +46,13 @@ class FakeDubbing:
 
     def __init__(self) -> None:
         self.watermark_ns = 0
-        self.state = "open"
+        self.closed: str | None = None
         self.lost: list[tuple[int, int]] = []
 
 
-def build(**settings: Any) -> tuple[Programme, Recorder, SourceAudio, list[SegmentEntry]]:
+def build(
+    by_cause: dict[FallbackCause, FallbackMode] | None = None,
+) -> tuple[Programme, Recorder, SourceAudio, list[SegmentEntry]]:
     source, recorder, entries = SourceAudio(20.0), Recorder(), list[SegmentEntry]()
     programme = Programme(
         "es",
@@ -60,6 +61,7 @@ def build(**settings: Any) -> tuple[Programme, Recorder, SourceAudio, list[Segme
         delay_ns=4 * NS_PER_S,
         mix=MixSettings(),
         fallback="original",
+        fallback_by_cause=by_cause,
         metrics=WorkerMetrics(),
         lag_s=lambda source_ns: 3.0,
         on_entry=entries.append,
@@ -124,19 +126,20 @@ def test_a_segment_is_heard_where_its_source_was_spoken() -> None:
 def test_without_a_backend_the_fallback_is_on_air_and_ends_with_the_first_segment() -> None:
     programme, recorder, source, _ = build()
     dubbing = FakeDubbing()
-    dubbing.state = "retrying"
+    dubbing.closed = "closed"
     programme.dubbing = dubbing  # type: ignore[assignment]
     original = noise(8.0)
     source.write_original(0, original)
     source.write_background(0, np.zeros_like(original))
     advance(programme, 3.0)
-    before = programme.fallback
+    before = programme.fallback, programme.fallback_cause
     assert np.sqrt(np.mean(np.square(recorder.sound[RATE : 2 * RATE]))) > 0.1
-    dubbing.state = "open"
+    dubbing.closed = None
     dubbing.watermark_ns = 8 * NS_PER_S
     programme.take_segment(segment(4.0))
     advance(programme, 6.0, 3.04)
-    assert (before, programme.fallback) == ("original", None)
+    assert before == ("original", "closed")
+    assert (programme.fallback, programme.fallback_cause) == (None, None)
     assert programme.fallback_seconds == pytest.approx(3.5, abs=0.6)
     # the background, which is silent here, is what goes with the dub
     assert np.abs(recorder.sound[round(5.3 * RATE) : round(5.9 * RATE)]).max() < 0.01
@@ -156,3 +159,89 @@ def test_a_lost_span_is_not_passed_over_in_silence() -> None:
     modes.append(programme.fallback)
     advance(programme, 6.0, 3.04)
     assert [*modes, programme.fallback] == [None, "original", None]
+
+
+def force(programme: Programme, mode: FallbackMode | None, mix: MixSettings | None = None) -> None:
+    programme.take_controls(mode, "original", {}, mix or MixSettings())
+
+
+def hum(seconds: float) -> Pcm:
+    """A sine whose every step is small, so that a jump would be heard, and found."""
+    tone = 0.2 * np.sin(2 * np.pi * 100 * np.arange(round(seconds * RATE)) / RATE)
+    return np.repeat(tone[:, None], 2, axis=1).astype(np.float32)
+
+
+def largest_step(sound: Pcm) -> float:
+    return float(np.abs(np.diff(sound[RATE // 10 :, 0])).max())
+
+
+def test_the_operators_choice_is_on_air_with_the_next_block_and_is_given_back() -> None:
+    programme, recorder, source, _ = build()
+    dubbing = FakeDubbing()
+    dubbing.watermark_ns = 1 << 60
+    programme.dubbing = dubbing  # type: ignore[assignment]
+    source.write_original(0, hum(8.0))
+    source.write_background(0, np.zeros((8 * RATE, 2), np.float32))
+    advance(programme, 2.0)
+    force(programme, "original")
+    asked_at = programme.position
+    advance(programme, 4.0, 2.04)
+    assert (programme.fallback, programme.fallback_cause) == ("original", "operator")
+    assert programme.fallback_seconds == pytest.approx(1.9, abs=0.11)
+    force(programme, None)
+    advance(programme, 6.0, 4.04)
+    assert (programme.fallback, programme.fallback_cause) == (None, None)
+    sound = recorder.sound
+    assert not sound[RATE:asked_at].any()
+    heard = np.abs(sound[asked_at + RATE // 10 : asked_at + RATE]).max()
+    assert heard == pytest.approx(0.2, abs=0.01)
+    assert not sound[-RATE:].any()
+    assert largest_step(sound) < 0.004  # the sine's own is 0.0026: no click
+
+
+def test_what_the_policy_found_under_the_operators_choice_is_in_force_after_it() -> None:
+    programme, _, source, _ = build({"breaker": "silence"})
+    dubbing = FakeDubbing()
+    dubbing.closed = "breaker"
+    programme.dubbing = dubbing  # type: ignore[assignment]
+    source.write_original(0, hum(8.0))
+    advance(programme, 1.0)
+    assert (programme.fallback, programme.fallback_cause) == ("silence", "breaker")
+    programme.take_controls("background", "original", {"breaker": "silence"}, MixSettings())
+    advance(programme, 2.0, 1.04)
+    assert (programme.fallback, programme.fallback_cause) == ("background", "operator")
+    programme.take_controls(None, "original", {"breaker": "ducked"}, MixSettings())
+    advance(programme, 3.0, 2.04)
+    assert (programme.fallback, programme.fallback_cause) == ("ducked", "breaker")
+
+
+def test_gains_change_on_air_without_a_click() -> None:
+    programme, recorder, source, _ = build()
+    dubbing = FakeDubbing()
+    dubbing.watermark_ns = 1 << 60
+    programme.dubbing = dubbing  # type: ignore[assignment]
+    source.write_original(0, hum(8.0))
+    source.write_background(0, hum(8.0))
+    advance(programme, 2.0)
+    force(programme, None, MixSettings(bg_gain=0.25))
+    advance(programme, 4.0, 2.04)
+    sound = recorder.sound
+    assert np.abs(sound[RATE : 2 * RATE]).max() == pytest.approx(0.2, abs=0.01)
+    assert np.abs(sound[3 * RATE :]).max() == pytest.approx(0.05, abs=0.01)
+    assert largest_step(sound) < 0.004
+
+
+def test_a_bypass_is_silenced_and_opened_again_without_a_click() -> None:
+    programme, recorder, source, _ = build()
+    source.write_original(0, hum(8.0))
+    advance(programme, 2.0)
+    force(programme, "silence")
+    advance(programme, 4.0, 2.04)
+    assert (programme.fallback, programme.fallback_cause) == ("silence", "operator")
+    force(programme, None)
+    advance(programme, 6.0, 4.04)
+    assert programme.fallback is None
+    sound = recorder.sound
+    assert not sound[3 * RATE : 4 * RATE].any()
+    assert np.abs(sound[5 * RATE :]).max() == pytest.approx(0.2, abs=0.01)
+    assert largest_step(sound) < 0.004

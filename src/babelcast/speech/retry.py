@@ -2,8 +2,9 @@
 
 The worker sees one session that never fails for a reason that may pass. Service dead at the start, dying midway, hung
 or slow (a session notices both itself) all end the same way: the inner session is dropped, another is tried after a
-pause (exponential with jitter), and the last seconds of sound that nobody dubbed are sent to it again. What is older
-is a LostEvent.
+pause (exponential with jitter; as long as the error says, where it says so), and the sound that nobody dubbed is sent
+to it again as far as its dub can still be in its place on air. What is older is a LostEvent: a late fragment is never
+tried again.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 from babelcast.clock import Clock, MonotonicClock
-from babelcast.errors import SpeechError
+from babelcast.errors import SpeechError, SpeechUnavailableError
 from babelcast.speech.base import (
     ClosedEvent,
     GoingAwayEvent,
     LostEvent,
-    PartialEvent,
     ProgressEvent,
     SegmentEvent,
     SpeechBackend,
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 _MAX_EVENTS = 512
 
-OnState = Callable[[str, str | None], None]
-"""Told ``opening``, ``open`` or ``retrying``, and with the last one the reason, a sentence."""
+OnState = Callable[[str, str | None, str | None], None]
+"""Told ``opening``, ``open`` or ``retrying``, and with the last one the reason, a sentence, and the error's code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class RetrySettings:
     steady_s: float = 10.0
     """A session that lived this long sets the pause back to the first."""
     replay_s: float = 3.0
-    """Sound that a new session hears again; older sound would be dubbed too late."""
+    """The most sound that a new session hears again; RetryBackend's ``in_time_from`` may make it less."""
 
 
 class Pauses:
@@ -91,14 +91,22 @@ class _Tail:
         if self._lost_from is not None:
             self._lost_from = max(self._lost_from, until_ns)
 
-    def replay(self) -> tuple[LostEvent | None, list[SpeechFrame]]:
+    def replay(self, in_time_from_ns: int) -> tuple[LostEvent | None, list[SpeechFrame]]:
         """What a new session is to hear, and what came before it and is lost."""
+        while len(self._frames) > 1 and self._frames[0].start_ns < in_time_from_ns:
+            gone = self._frames.popleft()
+            if self._lost_from is None:
+                self._lost_from = gone.start_ns
         frames = list(self._frames)
         lost = None
         if self._lost_from is not None and frames and self._lost_from < frames[0].start_ns:
             lost = LostEvent(self._lost_from, frames[0].start_ns)
         self._lost_from = None
         return lost, frames
+
+    def after(self, frame: SpeechFrame) -> list[SpeechFrame]:
+        """What has come since ``frame``."""
+        return [later for later in self._frames if later.start_ns > frame.start_ns]
 
 
 class RetrySession:
@@ -112,9 +120,11 @@ class RetrySession:
         clock: Clock,
         rng: random.Random,
         on_state: OnState | None,
+        in_time_from: Callable[[], int] | None,
     ) -> None:
         self._backend = backend
         self._target = target
+        self._in_time_from = in_time_from
         self._settings = settings
         self._clock = clock
         self._pauses = Pauses(settings, rng)
@@ -175,27 +185,33 @@ class RetrySession:
             self._events.get_nowait()
         self._events.put_nowait(closed)
 
-    def _state(self, state: str, reason: str | None = None) -> None:
+    @property
+    def queued_events(self) -> int:
+        return self._events.qsize()
+
+    def _state(self, state: str, reason: str | None = None, code: str | None = None) -> None:
         if self._on_state:
-            self._on_state(state, reason)
+            self._on_state(state, reason, code)
 
     async def _live(self) -> None:
         """One inner session after the other, until one ends for good."""
         while True:
             self._state("opening")
+            wait_s: float | None = None
             try:
                 closed = await self._one_session()
             except SpeechError as error:
                 closed = ClosedEvent(error.code, str(error), error.retryable)
+                wait_s = error.retry_after_s if isinstance(error, SpeechUnavailableError) else None
             except Exception as error:  # a bug in a client must not end the dubbing of a broadcast
                 log.exception("speech session failed", extra={"streamId": self._target.stream_id})
                 closed = ClosedEvent("internal", f"the speech client failed: {error}", retryable=True)
             if not closed.retryable or self._finishing:
                 self._end(closed)
                 return
-            self._state("retrying", closed.reason)
+            self._state("retrying", closed.reason, closed.code)
             self.reopened += 1
-            pause_s = self._pauses.next_s()
+            pause_s = self._pauses.next_s() if wait_s is None else wait_s
             log.warning(
                 "speech session ended, next try in %.1f s: %s",
                 pause_s,
@@ -208,11 +224,14 @@ class RetrySession:
         inner = await self._backend.open(self._target)
         opened_ns = self._clock.now_ns()
         try:
-            lost, frames = self._tail.replay()
+            lost, frames = self._tail.replay(self._in_time_from() if self._in_time_from else 0)
             if lost:
                 await self._events.put(lost)
-            for frame in frames:
-                await inner.send(frame)
+            while frames:
+                for frame in frames:
+                    await inner.send(frame)
+                    await asyncio.sleep(0)  # the session's own queue may be shorter than what it is to hear at once
+                frames = self._tail.after(frames[-1])
             self._inner = inner
             self._state("open")
             if self._finishing:
@@ -237,7 +256,7 @@ class RetrySession:
                     await self._pass_on(event)
         return ClosedEvent("internal", "the session ended without a word", retryable=True)
 
-    async def _pass_on(self, event: SegmentEvent | PartialEvent | ProgressEvent | LostEvent) -> None:
+    async def _pass_on(self, event: SpeechEvent) -> None:
         match event:
             case SegmentEvent(segment):
                 spoken = self._spoken_until_ns
@@ -258,7 +277,8 @@ class RetrySession:
 class RetryBackend:
     """Wraps ``backend``. ``open`` never fails for a reason that may pass; the first try happens behind it.
 
-    ``on_state`` is told of every change.
+    ``on_state`` is told of every change. ``in_time_from`` gives the source time (ns) from which a dub that is asked
+    for now can still be in its place on air; older sound is not sent again.
     """
 
     def __init__(
@@ -269,8 +289,10 @@ class RetryBackend:
         clock: Clock | None = None,
         rng: random.Random | None = None,
         on_state: OnState | None = None,
+        in_time_from: Callable[[], int] | None = None,
     ) -> None:
         self._backend = backend
+        self._in_time_from = in_time_from
         self._settings = settings or RetrySettings()
         self._clock = clock or MonotonicClock()
         self._rng = rng or random.Random()
@@ -281,7 +303,9 @@ class RetryBackend:
         return self._backend.name
 
     async def open(self, target: SpeechTarget) -> RetrySession:
-        session = RetrySession(self._backend, target, self._settings, self._clock, self._rng, self._on_state)
+        session = RetrySession(
+            self._backend, target, self._settings, self._clock, self._rng, self._on_state, self._in_time_from
+        )
         session.start()
         return session
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
+from babelcast.audio.fallback import FallbackCause
 from babelcast.errors import SpeechError, SpeechUnavailableError
 from babelcast.speech.base import (
     ClosedEvent,
@@ -19,7 +20,8 @@ from babelcast.speech.base import (
     SpeechSession,
     SpeechTarget,
 )
-from babelcast.speech.retry import RetryBackend, RetrySettings
+from babelcast.speech.breaker import OPEN_CODE, BreakerBackend
+from babelcast.speech.retry import RetryBackend, RetrySession, RetrySettings
 from babelcast.telemetry.redact import redact
 from babelcast.units import NS_PER_MS, NS_PER_S, SPEECH_RATE, DubSegment, SpeechFrame, ns_to_samples
 
@@ -33,9 +35,12 @@ _QUEUE_FRAMES = 400
 _FILL_NS = 3 * NS_PER_S
 """Gaps up to this are sent as silence, because a session's frames are gapless; a longer one takes a new session."""
 _AHEAD_NS = 10 * NS_PER_S
-_LIVE = RetrySettings()
+_DEALING_NS = NS_PER_S
+"""What a backend needs at the least for a piece of sound that it gets late: less than that ahead of air is too late."""
+_LIVE = RetrySettings(replay_s=_AHEAD_NS / NS_PER_S)
 _PACED = RetrySettings(replay_s=2 * _AHEAD_NS / NS_PER_S)
 _SILENCE = bytes(3_200)
+_CAUSES: dict[str, FallbackCause] = {OPEN_CODE: "breaker", "budget": "budget"}
 
 
 class SegmentSink(Protocol):
@@ -49,6 +54,7 @@ class Dubbing:
     the playhead has passed is not sent any more.
 
     ``paced`` is for files: no frame is dropped, and none is sent more than 10 s ahead of what is dealt with.
+    ``breakers`` are those that ``backend`` is wrapped in, for what they say.
     """
 
     def __init__(
@@ -59,8 +65,10 @@ class Dubbing:
         playhead_ns: Callable[[], int],
         *,
         paced: bool = False,
+        breakers: Sequence[BreakerBackend] = (),
     ) -> None:
         self._backend = backend
+        self.breakers = tuple(breakers)
         self._target = target
         self._sink = sink
         self._playhead_ns = playhead_ns
@@ -69,6 +77,8 @@ class Dubbing:
         self._wake = asyncio.Event()
         self._input_ended = False
         self._sent_until_ns: int | None = None
+        self._session: RetrySession | None = None
+        self._ended_by: str | None = None
         self._log_fields: dict[str, Any] = {"language": target.target_language, "stage": "sts"}
         self.state: BackendState = "opening"
         self.last_error: str | None = None
@@ -87,6 +97,18 @@ class Dubbing:
     def queued_frames(self) -> int:
         return len(self._frames)
 
+    @property
+    def queued_events(self) -> int:
+        return self._session.queued_events if self._session is not None else 0
+
+    @property
+    def closed(self) -> FallbackCause | None:
+        """Why there is no session that can be relied on, None where there is one."""
+        if self.state == "open":
+            probing = self.breakers and all(each.status.state != "closed" for each in self.breakers)
+            return "breaker" if probing else None
+        return _CAUSES.get(self._ended_by or "", "closed")
+
     def feed(self, frame: SpeechFrame) -> None:
         """Take the next frame of the source."""
         if len(self._frames) == _QUEUE_FRAMES:
@@ -104,9 +126,14 @@ class Dubbing:
 
         Raises SpeechUnavailableError where ``paced`` and the last of the input could not be dubbed.
         """
-        retrying = RetryBackend(self._backend, _PACED if self._paced else _LIVE, on_state=self._on_state)
+        retrying = RetryBackend(
+            self._backend,
+            _PACED if self._paced else _LIVE,
+            on_state=self._on_state,
+            in_time_from=None if self._paced else lambda: self._playhead_ns() + _DEALING_NS,
+        )
         while not (self._input_ended and not self._frames):
-            session = await retrying.open(self._target)
+            self._session = session = await retrying.open(self._target)
             closed = await self._hold(session)
             if closed.code == "finished":
                 continue
@@ -122,14 +149,15 @@ class Dubbing:
                 raise SpeechUnavailableError(closed.reason, code=closed.code)
         self.watermark_ns = EVERYTHING_NS
 
-    def _on_state(self, state: str, reason: str | None) -> None:
+    def _on_state(self, state: str, reason: str | None, code: str | None) -> None:
         if state == "open":
             self.state = "open"
-            self.last_error = None
+            self.last_error = self._ended_by = None
             self.sessions += 1
             log.info("speech session open", extra=self._log_fields)
         elif state == "retrying":
             self.state = "retrying"
+            self._ended_by = code
             self.last_error = redact(f"{reason or 'the speech session ended'}; it is tried again")
         elif self.state != "retrying":
             self.state = "opening"

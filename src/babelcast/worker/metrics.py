@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0)
+_BREAKER_STATES = {"closed": 0, "open": 1, "half-open": 2}
 _OUTPUT_STATES = {"idle": 0, "connecting": 1, "live": 2, "retrying": 3}
 
 
@@ -33,11 +34,18 @@ class WorkerMetrics:
             "worker_sts_rtt_seconds", "End of a source span to its dub in hand", buckets=_SECONDS, registry=registry
         )
         self._fallback = Counter(
-            "worker_fallback", "Fallbacks that came into force", ["mode", "reason"], registry=registry
+            "worker_fallback",
+            "Fallbacks that came into force",
+            ["mode", "reason"],
+            registry=registry,
         )
         self._output = Gauge(
             "worker_output_state", "0 idle, 1 connecting, 2 live, 3 retrying", ["language"], registry=registry
         )
+        self._breaker = Gauge(
+            "worker_breaker_state", "0 closed, 1 open, 2 half-open", ["language", "backend"], registry=registry
+        )
+        self._controls = Gauge("worker_controls_revision", "Changes made by operators", registry=registry)
         self._dropped = Gauge("worker_dropped_items", "Items thrown away", ["queue"], registry=registry)
 
     def fragment(self, stage: str, seconds: float) -> None:
@@ -67,6 +75,12 @@ class WorkerMetrics:
 
     def output(self, language: str, state: str) -> None:
         self._output.labels(language).set(_OUTPUT_STATES[state])
+
+    def breaker(self, language: str, backend: str, state: str) -> None:
+        self._breaker.labels(language, backend).set(_BREAKER_STATES[state])
+
+    def controls(self, revision: int) -> None:
+        self._controls.set(revision)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, Protocol
 
-from babelcast.audio.fallback import FallbackMode, FallbackPolicy, FallbackSettings
+from babelcast.audio.fallback import FallbackCause, FallbackMode, FallbackPolicy, FallbackSettings
 from babelcast.audio.level import speech_rms
 from babelcast.audio.mix import MIXER_LOOKAHEAD, Mixer, MixSettings
-from babelcast.audio.pcm import to_s16le
+from babelcast.audio.pcm import db, rms, to_s16le
 from babelcast.audio.schedule import Dropped, DubTrack, Placement
 from babelcast.audio.source import SourceAudio
-from babelcast.spec import SegmentEntry
+from babelcast.spec import Levels, SegmentEntry
 from babelcast.units import RATE, AccessUnit, DubSegment, ns_to_samples, samples_to_ns
 from babelcast.worker.dubbing import Dubbing
 from babelcast.worker.metrics import WorkerMetrics
@@ -52,6 +53,7 @@ class Programme:
         delay_ns: int,
         mix: MixSettings,
         fallback: FallbackMode,
+        fallback_by_cause: Mapping[FallbackCause, FallbackMode] | None = None,
         metrics: WorkerMetrics,
         lag_s: Callable[[int], float],
         on_entry: Callable[[SegmentEntry], None],
@@ -66,12 +68,16 @@ class Programme:
         self._on_entry = on_entry
         self._track = DubTrack(speech_level=functools.partial(speech_rms, source))
         self._mixer = Mixer(source, self._track, mix)
-        self._policy = FallbackPolicy(FallbackSettings(mode=fallback))
+        self._policy = FallbackPolicy(FallbackSettings(fallback, fallback_by_cause or {}))
+        self._force: FallbackMode | None = None
+        self._mixing = False
         self._position: int | None = None
         self._lags: dict[str, float] = {}
         self._recent: deque[SegmentEntry] = deque(maxlen=_RECENT)
         self._entries = 0
         self.fallback: FallbackMode | None = None
+        """In force now, by the operator or for want of a dub; None while the dub is on air."""
+        self.fallback_cause: FallbackCause | Literal["operator"] | None = None
         self._fallback_samples = 0
 
     @property
@@ -97,6 +103,19 @@ class Programme:
         return self._track.dropped
 
     @property
+    def queued_segments(self) -> int:
+        """Segments that are planned and not yet on air."""
+        return self._track.added - self._entries
+
+    @property
+    def levels(self) -> Levels:
+        """Of what was rendered last."""
+        if self.dubbing is None and not self._mixing:
+            heard = db(rms(self._source.read_original(self.position - BLOCK, BLOCK)[0]))
+            return Levels(source=heard, output=heard)
+        return Levels(source=db(rms(self._source.read_original(self.position - BLOCK, BLOCK)[0])))
+
+    @property
     def fallback_seconds(self) -> float:
         return self._fallback_samples / RATE
 
@@ -109,6 +128,18 @@ class Programme:
     def dub_offset_s(self) -> float | None:
         """Median over the latest segments that were heard."""
         return _median([entry.dub_offset_s for entry in self._recent if entry.placed_ns is not None])
+
+    def take_controls(
+        self,
+        force: FallbackMode | None,
+        fallback: FallbackMode,
+        by_cause: Mapping[FallbackCause, FallbackMode],
+        mix: MixSettings,
+    ) -> None:
+        """Others in force from the next block on; the mixer fades from one to the other."""
+        self._force = force
+        self._policy.settings = replace(self._policy.settings, mode=fallback, by_cause=by_cause)
+        self._mixer.settings = mix
 
     def take_segment(self, segment: DubSegment) -> None:
         """A segment from the backend: planned; what became of it is told when it is on air."""
@@ -145,30 +176,43 @@ class Programme:
 
     def _render(self, position: int) -> bytes:
         if self.dubbing is None:
-            return to_s16le(self._source.read_original(position, BLOCK)[0])
-        mode = self._decide(position, self.dubbing)
-        if mode is not None and self.fallback is None:
-            reason = "closed" if self.dubbing.state != "open" else "late"
-            self._metrics.fallback(mode, reason)
-            log.warning("fallback in force: %s", mode, extra=self._fields(reason=reason))
-        elif mode is None and self.fallback is not None:
-            log.info("dub on air again", extra=self._fields())
-        self.fallback = mode
-        if mode is not None:
-            self._fallback_samples += BLOCK
+            return self._render_bypass(position)
+        found = self._decide(position, self.dubbing)
+        mode = self._force or found
+        self._note_mode(mode)
         return to_s16le(self._mixer.render(position, BLOCK, mode).samples)
 
+    def _render_bypass(self, position: int) -> bytes:
+        """The original untouched, until an operator wants something else; from then on through the mixer."""
+        self._note_mode(self._force)
+        if self._force is None and not self._mixing:
+            return to_s16le(self._source.read_original(position, BLOCK)[0])
+        # the mixer's first block is what was on air before, so that it has something to fade from
+        mode = (self._force or "original") if self._mixing else "original"
+        self._mixing = True
+        return to_s16le(self._mixer.render(position, BLOCK, mode).samples)
+
+    def _note_mode(self, mode: FallbackMode | None) -> None:
+        cause = None if mode is None else "operator" if self._force is not None else self._policy.cause
+        if mode is not None:
+            self._fallback_samples += BLOCK
+        if (mode, cause) == (self.fallback, self.fallback_cause):
+            return
+        if mode is not None:
+            self._metrics.fallback(mode, str(cause))
+            level = logging.INFO if cause == "operator" else logging.WARNING
+            log.log(level, "fallback in force: %s", mode, extra=self._fields(reason=str(cause)))
+        else:
+            log.info("dub on air again", extra=self._fields())
+        self.fallback, self.fallback_cause = mode, cause
+
     def _decide(self, position: int, dubbing: Dubbing) -> FallbackMode | None:
-        watermark = ns_to_samples(dubbing.watermark_ns)
-        backend_open = dubbing.state == "open"
-        for start_ns, end_ns in dubbing.lost:
-            if ns_to_samples(start_ns) <= position < ns_to_samples(end_ns):
-                watermark, backend_open = min(watermark, position - 1), False
         return self._policy.decide(
             pos=position,
-            watermark=watermark,
-            backend_open=backend_open,
+            watermark=ns_to_samples(dubbing.watermark_ns),
+            closed=dubbing.closed,
             dub_active=self._track.active(position, BLOCK + MIXER_LOOKAHEAD),
+            lost=any(ns_to_samples(start) <= position < ns_to_samples(end) for start, end in dubbing.lost),
         )
 
     def _settle(self) -> None:

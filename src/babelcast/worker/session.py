@@ -21,15 +21,18 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from babelcast.audio.fallback import FallbackSettings
 from babelcast.audio.mix import MixSettings
 from babelcast.audio.pcm import from_s16le
 from babelcast.audio.source import SourceAudio
 from babelcast.clock import Clock, MonotonicClock
 from babelcast.gst.ingest import is_live
 from babelcast.separate.factory import make_separator
-from babelcast.spec import SegmentEntry, TargetSpec, TargetStatus, WorkerSpec, WorkerStatus
+from babelcast.spec import BreakerStatus, Controls, SegmentEntry, TargetSpec, TargetStatus, WorkerSpec, WorkerStatus
 from babelcast.speech.base import SpeechBackend, SpeechTarget
+from babelcast.speech.breaker import BreakerBackend
 from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, SpeechFrame
+from babelcast.worker.controls import ControlDesk, ControlsError
 from babelcast.worker.dubbing import Dubbing
 from babelcast.worker.fragments import FragmentLog
 from babelcast.worker.ingest import Ingest
@@ -66,7 +69,7 @@ class WorkerSession:
         clock: Clock | None = None,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        self.spec = spec
+        self.spec = spec = spec if spec.controls is None else _with_controls(spec, spec.controls)
         self.metrics = metrics or WorkerMetrics()
         self._clock = clock or MonotonicClock()
         self._backend = backend
@@ -88,6 +91,10 @@ class WorkerSession:
             self._make_programme(target, output) for target, output in zip(spec.targets, self._outputs, strict=True)
         ]
         self._ticks = 0
+        controls = spec.controls or spec.own_controls
+        self.desk = ControlDesk(controls, self._apply)
+        """What an operator changes on air."""
+        self._apply(controls)
 
     def _make_output(self, target: TargetSpec) -> Output:
         fields = {"language": target.language}
@@ -102,14 +109,26 @@ class WorkerSession:
             delay_ns=self._delay_ns,
             mix=mix_settings(spec),
             fallback=spec.fallback,
+            fallback_by_cause=spec.fallback_by_cause,
             metrics=self.metrics,
             lag_s=self._age_s,
             on_entry=self._journal.add,
         )
         if self._backend is not None:
             wanted = SpeechTarget(spec.stream_id, spec.source_language, target.language, target.voice)
-            programme.dubbing = Dubbing(self._backend, wanted, programme, lambda: programme.playhead_ns)
+            breaker = self._breaker(self._backend, target.language)
+            programme.dubbing = Dubbing(breaker, wanted, programme, lambda: programme.playhead_ns, breakers=(breaker,))
         return programme
+
+    def _breaker(self, backend: SpeechBackend, language: str) -> BreakerBackend:
+        def changed(status: BreakerStatus) -> None:
+            self.metrics.breaker(language, status.backend, status.state)
+
+        breaker = BreakerBackend(
+            backend, self.spec.breaker, slow_call_s(self.spec.delay_s), clock=self._clock, on_change=changed
+        )
+        changed(breaker.status)
+        return breaker
 
     async def run(self) -> None:
         """Until :meth:`request_stop`. Raises IngestError where the source can never be read."""
@@ -198,13 +217,9 @@ class WorkerSession:
     def _measure(self) -> None:
         metrics = self.metrics
         metrics.av_sync(self.av_sync_delta_ms)
-        video = self._programmes[0].video
-        metrics.queue("video", len(video), video.dropped)
-        if self._listener is not None:
-            metrics.queue("separate", self._listener.queued_blocks, self._listener.dropped_blocks)
+        for name, (depth, dropped) in self._queues().items():
+            metrics.queue(name, depth, dropped)
         dubbings = [programme.dubbing for programme in self._programmes if programme.dubbing is not None]
-        for dubbing in dubbings:
-            metrics.queue(f"sts.{dubbing.language}", dubbing.queued_frames, dubbing.dropped_frames)
         for target, output in zip(self.spec.targets, self._outputs, strict=True):
             metrics.output(target.language, output.state)
         watermark_ns = min((dubbing.watermark_ns for dubbing in dubbings), default=0)
@@ -222,6 +237,31 @@ class WorkerSession:
     def output_sessions(self) -> list[int]:
         """How many sessions each destination has seen."""
         return [output.sessions for output in self._outputs]
+
+    def _queues(self) -> dict[str, tuple[int, int]]:
+        """Every bounded queue: name → (items that wait, items thrown away so far). See docs/reference/queues.md."""
+        found: dict[str, tuple[int, int]] = {}
+        for programme in self._programmes:
+            language, dubbing = programme.language, programme.dubbing
+            found[f"video.{language}"] = (len(programme.video), programme.video.dropped)
+            if dubbing is not None:
+                found[f"sts.{language}"] = (dubbing.queued_frames, dubbing.dropped_frames)
+                found[f"events.{language}"] = (dubbing.queued_events, 0)
+                found[f"segments.{language}"] = (programme.queued_segments, programme.dropped_segments)
+        if self._listener is not None:
+            found["separate"] = (self._listener.queued_blocks, self._listener.dropped_blocks)
+        return found
+
+    def _apply(self, controls: Controls) -> None:
+        """Bring an operator's choice into force, from the next block on. Raises ControlsError."""
+        if controls.delay_s != self.spec.delay_s:
+            raise ControlsError("the delay of a running stream can't be changed yet", 409)
+        mix = mix_settings(_with_controls(self.spec, controls))
+        for programme in self._programmes:
+            programme.take_controls(controls.force, controls.fallback, controls.fallback_by_cause, mix)
+        self.metrics.controls(controls.revision)
+        if controls.revision:
+            log.info("controls at revision %d", controls.revision, extra={"stage": "controls"})
 
     def segments(self, after: int) -> list[SegmentEntry]:
         """The latest entries whose ``sequence`` is above ``after``, of all languages."""
@@ -248,6 +288,8 @@ class WorkerSession:
                 _target_status(self.spec, programme, output)
                 for programme, output in zip(self._programmes, self._outputs, strict=True)
             ),
+            controls=self.desk.controls,
+            queues={name: depth for name, (depth, _) in self._queues().items()},
         )
 
     def _dubbing_error(self) -> str | None:
@@ -277,6 +319,24 @@ class WorkerSession:
         return warnings
 
 
+def slow_call_s(delay_s: float) -> float:
+    """When a call that is not answered yet is slow: when its sound has been on air for as long as the dub may be late,
+    so that the fallback is in force anyway."""
+    return delay_s - LEAD_NS / NS_PER_S + FallbackSettings().late_tolerance_s
+
+
+def _with_controls(spec: WorkerSpec, controls: Controls) -> WorkerSpec:
+    """The spec as an operator has changed it."""
+    return spec.model_copy(
+        update={
+            "fallback": controls.fallback,
+            "fallback_by_cause": controls.fallback_by_cause,
+            "mix": controls.mix,
+            "delay_s": controls.delay_s,
+        }
+    )
+
+
 def mix_settings(spec: WorkerSpec) -> MixSettings:
     mix = spec.mix
     return MixSettings(bg_gain=mix.bg_gain, dub_gain=mix.dub_gain, original_gain=mix.original_gain)
@@ -296,4 +356,7 @@ def _target_status(spec: WorkerSpec, programme: Programme, output: Output) -> Ta
         dub_offset_s=programme.dub_offset_s,
         published_seconds=output.published_seconds,
         last_error=output.last_error or (dubbing.last_error if dubbing is not None else None),
+        fallback_cause=programme.fallback_cause,
+        levels=programme.levels,
+        breakers=tuple(breaker.status for breaker in dubbing.breakers) if dubbing is not None else (),
     )
