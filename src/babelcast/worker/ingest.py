@@ -16,6 +16,7 @@ from babelcast.telemetry.redact import redact
 from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit
 from babelcast.worker.backoff import Backoff
 from babelcast.worker.placement import AudioPlacement
+from babelcast.worker.pulse import next_tick
 from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class Ingest:
                 if end is not None:
                     self._begin(connection)
                     return end
-                await asyncio.sleep(_TICK_S if idle or self._live else 0)
+                await (next_tick(_TICK_S) if idle or self._live else asyncio.sleep(0))
         finally:
             self._connection = None
             await pipeline.stop()
@@ -246,4 +247,6 @@ class Ingest:
         duration = samples * NS_PER_S // 48_000
         start = self._timeline.place("audio", packet.pts_ns, duration, arrival_ns)
         connection.audio_ns = start
-        self._sink.take_audio(self.placement.place(start, samples), packet.data)
+        position, pcm = self.placement.place(start, packet.data)
+        if pcm:
+            self._sink.take_audio(position, pcm)
