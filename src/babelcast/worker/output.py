@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any, Literal, NoReturn
 
@@ -12,6 +11,7 @@ from babelcast.gst.publish import PublishPipeline
 from babelcast.telemetry.redact import redact
 from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit, samples_to_ns
 from babelcast.worker.backoff import Backoff
+from babelcast.worker.pulse import next_tick
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Output:
         """Watch the session; close it and allow the next one after an error. Runs until it is cancelled."""
         backoff = Backoff(first_s=0.5, most_s=10.0)
         while True:
-            await asyncio.sleep(_WATCH_S)
+            await next_tick(_WATCH_S)
             pipeline = self._pipeline
             if pipeline is None:
                 continue

@@ -1,0 +1,11 @@
+"""One pulse for all that ticks in a worker, so that the process wakes once for all of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+async def next_tick(period_s: float) -> None:
+    """Wait for the next whole multiple of ``period_s`` on the loop's clock."""
+    now = asyncio.get_running_loop().time()
+    await asyncio.sleep(period_s - now % period_s)
