@@ -41,13 +41,14 @@ from babelcast.worker.listen import Listener
 from babelcast.worker.metrics import WorkerMetrics
 from babelcast.worker.output import Output
 from babelcast.worker.programme import Programme
+from babelcast.worker.pulse import next_tick
 from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.05
-LEAD_NS = 300 * NS_PER_MS
-"""How long before it is on air a block leaves the timeline; the sink holds it for the rest."""
+LEAD_NS = 100 * NS_PER_MS
+"""How long before it is on air a block leaves the timeline: room for a tick and the encoder. Nothing holds it after."""
 _LEAD_IN_NS = 3 * NS_PER_S
 """Silence that is sent before the first picture, with the codec's headers: MediaMTX listens for 2 s before it lets
 anybody read, and would swallow the first group of pictures."""
@@ -186,7 +187,7 @@ class WorkerSession:
     async def _pace(self) -> None:
         while True:
             self.tick()
-            await asyncio.sleep(_TICK_S)
+            await next_tick(_TICK_S)
 
     def tick(self) -> None:
         """Send what is due now."""
