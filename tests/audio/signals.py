@@ -37,9 +37,13 @@ def segment(
 
 
 def source_of(original: Pcm, background: Pcm | None) -> SourceAudio:
+    """On air since a tenth of a second before sample 0, so that the fade at a beginning is over."""
     audio = SourceAudio(len(original) / RATE + 1)
+    before = np.zeros((RATE // 10, 2), np.float32)
+    audio.write_original(-len(before), before)
     audio.write_original(0, original)
     if background is not None:
+        audio.write_background(-len(before), before)
         audio.write_background(0, background)
     return audio
 

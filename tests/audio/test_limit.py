@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import re
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soxr
 from tests.audio.signals import noise, sine, stereo, worst_step_db
 
 from babelcast.audio.limit import LOOKAHEAD, PeakLimiter
@@ -17,7 +22,7 @@ def limit(signal: Pcm, block: int = 480) -> Pcm:
 
 
 def test_what_stays_below_is_not_touched_only_late() -> None:
-    signal = np.clip(noise(48_000, amplitude=0.3), -0.89, 0.89)
+    signal = stereo(sine(48_000, 700, 0.88), sine(48_000, 1_900, 0.88))
     out = limit(signal)
     assert np.array_equal(out[LOOKAHEAD:], signal[:-LOOKAHEAD])
 
@@ -47,3 +52,30 @@ def test_blocks_do_not_matter() -> None:
     assert np.allclose(limit(signal, 48), limit(signal, 24_000), atol=1e-6)
     with pytest.raises(ValueError, match="milliseconds"):
         PeakLimiter(2).process(signal[:100])
+
+
+def resampled_peak_db(signal: Pcm) -> float:
+    """True peak by another's oversampling: soxr at its best, to 192 kHz."""
+    return float(20 * np.log10(np.abs(soxr.resample(signal, 48_000, 192_000, quality="VHQ")).max()))
+
+
+@pytest.mark.parametrize(("hz", "phase"), [(12_000, np.pi / 4), (8_000, np.pi / 8), (16_000, 0.3), (20_000, 0.5)])
+def test_peaks_between_the_samples_are_found(hz: float, phase: float) -> None:
+    """At a quarter of the rate and 45° every sample is 3 dB below the wave's own peak."""
+    t = np.arange(96_000)
+    tone = np.sin(2 * np.pi * hz * t / 48_000 + phase) * 0.97 * np.minimum(1, np.minimum(t, t[::-1]) / 4_800)
+    signal = stereo(tone.astype(np.float32), 0.7 * tone.astype(np.float32))
+    assert resampled_peak_db(signal) > -0.5
+    assert resampled_peak_db(limit(signal)) == pytest.approx(-1.05, abs=0.05)
+
+
+def test_ffmpeg_measures_no_peak_above_the_ceiling(tmp_path: Path) -> None:
+    signal = soxr.resample(noise(48_000, seed=5, amplitude=0.6), 24_000, 48_000)[:95_520].astype(np.float32)
+    assert resampled_peak_db(signal) > 3
+    for name, sound in (("before", signal), ("after", limit(signal))):
+        raw = tmp_path / f"{name}.f32"
+        raw.write_bytes(sound.tobytes())
+        argv = f"ffmpeg -nostats -hide_banner -f f32le -ar 48000 -ac 2 -i {raw} -af ebur128=peak=true -f null -".split()
+        said = subprocess.run(argv, capture_output=True, text=True, check=True).stderr
+        peak = float(re.findall(r"Peak:\s+(-?[\d.]+) dBFS", said)[-1])
+        assert peak > 3 if name == "before" else peak <= -0.9

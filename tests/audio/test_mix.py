@@ -148,6 +148,7 @@ def test_equal_power_between_unlike_voices() -> None:
 def test_where_the_background_is_missing_the_original_stands_in(stand_in: str, gain: float) -> None:
     n = 4 * S
     audio = source_of(bed(n) + voice(n), None)
+    audio.write_background(-4_800, bed(n)[:4_800] * 0)
     audio.write_background(0, bed(n)[:S])
     audio.write_background(2 * S, bed(n)[2 * S :])
     settings = MixSettings(missing_background="ducked" if stand_in == "ducked" else "original")

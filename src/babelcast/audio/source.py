@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from babelcast.audio.fade import CROSSFADE, JOIN, equal_power_in, linear_in
 from babelcast.audio.ring import SampleRing
 from babelcast.units import CHANNELS, RATE, Pcm
 
-_EDGE = RATE // 200  # 5 ms
+_FIRST = RATE // 200
+_SHORT_GAP = RATE // 2
 
 
 class SourceAudio:
     """Two windows of ``capacity_s`` seconds of the source timeline: original and background.
 
     The background is late by the separator's latency; where it isn't there (yet) a reader learns so from the
-    count of present samples. Edges of gaps are faded (5 ms), because a gap would click.
+    count of present samples. No edge is hard: see :class:`_Signal`. ``read_*`` is for what goes on air, ``peek_*``
+    for what is only measured.
     """
 
     def __init__(self, capacity_s: float) -> None:
         capacity = round(capacity_s * RATE)
-        self._original = SampleRing(capacity, CHANNELS)
-        self._background = SampleRing(capacity, CHANNELS)
+        self._original = _Signal(capacity)
+        self._background = _Signal(capacity)
 
     @property
     def original_end(self) -> int:
-        return self._original.end
+        return self._original.ring.end
 
     @property
     def background_end(self) -> int:
-        return self._background.end
+        return self._background.ring.end
 
     def write_original(self, pos: int, block: Pcm) -> None:
         """``block`` has shape (n, 2)."""
-        _write_faded(self._original, pos, block)
+        self._original.write(pos, block)
 
     def write_background(self, pos: int, block: Pcm) -> None:
         """``block`` has shape (n, 2). Without separation, write the original here too."""
-        _write_faded(self._background, pos, block)
+        self._background.write(pos, block)
 
     def read_original(self, pos: int, n: int) -> tuple[Pcm, int]:
         """Shape (n, 2), zeros where there is nothing; and how many samples are present."""
@@ -46,19 +47,82 @@ class SourceAudio:
         """Shape (n, 2), zeros where there is nothing; and how many samples are present."""
         return self._background.read(pos, n)
 
+    def peek_original(self, pos: int, n: int) -> tuple[Pcm, int]:
+        """As :meth:`read_original`, without the fade at the end of what has come."""
+        return self._original.ring.read(pos, n)
+
+    def peek_background(self, pos: int, n: int) -> tuple[Pcm, int]:
+        """As :meth:`read_background`, without the fade at the end of what has come."""
+        return self._background.ring.read(pos, n)
+
     def background_lacks(self, pos: int, n: int) -> int:
         """How many samples of [pos, pos + n) the original has and the background has not."""
-        return max(0, self._original.present(pos, n) - self._background.present(pos, n))
+        return max(0, self._original.ring.present(pos, n) - self._background.ring.present(pos, n))
 
 
-def _write_faded(ring: SampleRing, pos: int, block: Pcm) -> None:
-    if ring.empty or pos == ring.end:
+class _Signal:
+    """A ring whose edges are faded, because every edge would click.
+
+    - The first sound of all: 5 ms in.
+    - A gap: out and in, 15 ms each; 70 ms where the gap is so long (0.5 s) that it is a change of source.
+    - A block that begins before the end of what is there (timestamps stepped back): 15 ms equal-power crossfade.
+    - The end of what has come, when it is read before more has come: 70 ms out. If more comes after all, it begins
+      with 70 ms in, and what was already faded stays so.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.ring = SampleRing(capacity, CHANNELS)
+        self._next = 0  # where the last block ended
+        self._read_to: int | None = None
+
+    def write(self, pos: int, block: Pcm) -> None:
+        ring = self.ring
+        if not len(block):
+            return
+        if ring.empty:
+            block = _faded_in(block, _FIRST)
+        elif pos > ring.end:
+            edge = JOIN if pos - ring.end < _SHORT_GAP else CROSSFADE
+            self._fade_tail(CROSSFADE if self._end_was_read() else edge)
+            block = _faded_in(block, edge)
+        elif pos == ring.end:
+            if self._end_was_read():
+                self._fade_tail(CROSSFADE)
+                block = _faded_in(block, CROSSFADE)
+        elif pos != self._next:
+            block = self._crossfaded(pos, block)
         ring.write(pos, block)
-        return
-    if pos > ring.end:  # a gap: what came before it is still in the window, so its end can be faded
-        tail, _ = ring.read(ring.end - _EDGE, _EDGE)
-        ring.write(ring.end - _EDGE, tail * np.linspace(1.0, 0.0, _EDGE, dtype=np.float32)[:, None])
-    n = min(_EDGE, len(block))
-    head = block.copy()
-    head[:n] *= np.linspace(0.0, 1.0, _EDGE, dtype=np.float32)[:n, None]
-    ring.write(pos, head)
+        self._next = pos + len(block)
+
+    def read(self, pos: int, n: int) -> tuple[Pcm, int]:
+        ring = self.ring
+        samples, present = ring.read(pos, n)
+        end, stop = ring.end, pos + n
+        self._read_to = stop if self._read_to is None else max(self._read_to, stop)
+        begin = end - CROSSFADE
+        if stop > begin and pos < end and present:
+            first, last = max(pos, begin), min(stop, end)
+            samples[first - pos : last - pos] *= linear_in(CROSSFADE)[::-1][first - begin : last - begin, None]
+        return samples, present
+
+    def _end_was_read(self) -> bool:
+        return self._read_to is not None and self.ring.end - CROSSFADE < self._read_to
+
+    def _fade_tail(self, n: int) -> None:
+        n = self.ring.present(self.ring.end - n, n)
+        tail, _ = self.ring.read(self.ring.end - n, n)
+        self.ring.write(self.ring.end - n, tail * linear_in(n)[::-1, None])
+
+    def _crossfaded(self, pos: int, block: Pcm) -> Pcm:
+        n = min(JOIN, len(block), self.ring.end - pos)
+        rise = equal_power_in(n)[:, None]
+        out = block.copy()
+        out[:n] = block[:n] * rise + self.ring.read(pos, n)[0] * rise[::-1]
+        return out
+
+
+def _faded_in(block: Pcm, n: int) -> Pcm:
+    n = min(n, len(block))
+    out = block.copy()
+    out[:n] *= linear_in(n)[:, None]
+    return out

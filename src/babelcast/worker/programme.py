@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from babelcast.audio.fallback import FallbackCause, FallbackMode, FallbackPolicy, FallbackSettings
-from babelcast.audio.level import speech_rms
 from babelcast.audio.mix import MIXER_LOOKAHEAD, Mixer, MixSettings
 from babelcast.audio.pcm import db, rms, to_s16le
 from babelcast.audio.schedule import Dropped, DubTrack, Placement
 from babelcast.audio.source import SourceAudio
+from babelcast.audio.turns import speech_powers
 from babelcast.spec import Levels, SegmentEntry
 from babelcast.units import RATE, AccessUnit, DubSegment, ns_to_samples, samples_to_ns
 from babelcast.worker.dubbing import Dubbing
@@ -66,7 +66,7 @@ class Programme:
         self._metrics = metrics
         self._lag_s = lag_s
         self._on_entry = on_entry
-        self._track = DubTrack(speech_level=functools.partial(speech_rms, source))
+        self._track = DubTrack(speech=functools.partial(speech_powers, source))
         self._mixer = Mixer(source, self._track, mix)
         self._policy = FallbackPolicy(FallbackSettings(fallback, fallback_by_cause or {}))
         self._force: FallbackMode | None = None
@@ -113,7 +113,8 @@ class Programme:
         if self.dubbing is None and not self._mixing:
             heard = db(rms(self._source.read_original(self.position - BLOCK, BLOCK)[0]))
             return Levels(source=heard, output=heard)
-        return Levels(source=db(rms(self._source.read_original(self.position - BLOCK, BLOCK)[0])))
+        levels = self._mixer.levels
+        return Levels(source=levels.source, background=levels.background, dub=levels.dub, output=levels.output)
 
     @property
     def fallback_seconds(self) -> float:
