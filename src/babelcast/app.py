@@ -19,6 +19,7 @@ from babelcast.media_server.base import MediaServer
 from babelcast.media_server.install import ensure_mediamtx, find_mediamtx
 from babelcast.media_server.mediamtx import MediaMtx, Ports, run_mediamtx
 from babelcast.media_server.relay.client import RelayClient
+from babelcast.orchestrator.egress_process import EgressProcess
 from babelcast.orchestrator.launchers.process import ProcessLauncher
 from babelcast.orchestrator.service import Options, Orchestrator
 from babelcast.orchestrator.store import Store
@@ -85,6 +86,7 @@ async def running(config: Config, launch: Launch, say: Say) -> AsyncIterator[App
             ProcessLauncher(launch.state_dir, orphans="die", stop_grace_s=_WORKER_GRACE_S),
             store,
             Options(speech_urls=speech, journal_dir=launch.journal_dir, stop_grace_s=_WORKER_GRACE_S),
+            egress=EgressProcess(launch.state_dir, orphans="die"),
         )
         await stack.enter_async_context(orchestrator.running())
         rtmp = server.publish_url("").rstrip("/")

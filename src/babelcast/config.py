@@ -67,6 +67,8 @@ class Destination(_Section):
     language: LanguageTag | None = None
     """Which target language to send; the stream's first by default."""
     enabled: bool = True
+    slate: bool = True
+    """While the programme is away, send the slate that ``source_loss`` describes; else hold the connection silently."""
 
     @field_validator("url")
     @classmethod

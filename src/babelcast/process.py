@@ -33,6 +33,17 @@ def dies_with_us() -> list[str]:
     return [sys.executable, "-I", "-S", str(_SHIM), str(os.getpid())]
 
 
+def start_time(pid: int) -> float | None:
+    """Clock ticks since boot at which ``pid`` started (field 22 of ``/proc/<pid>/stat``); None when there is no such
+    process or it is a zombie. PID and start time together name a process: a PID alone is used again."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()  # the name before may hold blanks and brackets
+    return None if fields[0] in "ZX" else float(fields[19])
+
+
 class Child:
     """One program that runs for as long as we do.
 

@@ -16,6 +16,7 @@ from babelcast.orchestrator.launchers.process import ProcessLauncher
 from babelcast.orchestrator.service import Options, Orchestrator
 from babelcast.orchestrator.store import Store
 from tests.conftest import mediamtx_binary
+from tests.fakes.fake_egress import FakeEgress
 from tests.orchestrator.conftest import FAST, FakeWorkers, eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.mediamtx]
@@ -48,7 +49,7 @@ async def test_publish_and_unpublish(tmp_path: Path, workers: FakeWorkers, free_
         events = f"http://127.0.0.1:{port}"
         server = await stack.enter_async_context(run_mediamtx(Path(binary), Ports(), events_url=events))
         store = stack.enter_context(contextlib.closing(Store("sqlite://")))
-        await stack.enter_async_context(Orchestrator(config, server, launcher, store, options).running())
+        await stack.enter_async_context(made.running())
         async with publisher(server.publish_url("live/show/in")):
             await eventually(lambda: len(workers.pids()) == 1, "the hook starts a worker", timeout_s=30)
         await eventually(lambda: workers.pids() == [], "the hook ends it", timeout_s=30)

@@ -15,9 +15,10 @@ import pytest
 from babelcast.errors import LaunchError
 from babelcast.orchestrator.handle import Handle, LaunchState
 from babelcast.orchestrator.launchers.folder import WorkerFolder
-from babelcast.orchestrator.launchers.os_process import OsProcess, start_time
+from babelcast.orchestrator.launchers.os_process import OsProcess
 from babelcast.orchestrator.launchers.process import ProcessLauncher
 from babelcast.orchestrator.supervisor import SupervisionPolicy
+from babelcast.process import start_time
 from babelcast.spec import BackendSpec, TargetSpec, WorkerSpec
 from tests.orchestrator.conftest import FAST, FakeWorkers, eventually
 

@@ -1,4 +1,4 @@
-"""The whole orchestrator with a fake media server, fake workers (real processes) and fake forwarders."""
+"""The whole orchestrator with a fake media server, fake workers (real processes) and a fake egress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from babelcast.orchestrator.launchers.process import OrphanPolicy, ProcessLaunch
 from babelcast.orchestrator.reconcile import Policy
 from babelcast.orchestrator.service import Options, Orchestrator
 from babelcast.orchestrator.store import Store
-from tests.fakes.fake_forwarder import FakeForwarders
+from tests.fakes.fake_egress import FakeEgress
 from tests.fakes.fake_media_server import FakeMediaServer
 from tests.orchestrator.conftest import FAST, FakeWorkers, eventually
 
@@ -44,7 +44,7 @@ class Rig:
     def __init__(self, tmp_path: Path, workers: FakeWorkers) -> None:
         self.workers = workers
         self.server = FakeMediaServer()
-        self.forwarders = FakeForwarders()
+        self.egress = FakeEgress()
         self.config: Config = parse_config(CONFIG)
         self.source_grace_s = 0.8
         self.orchestrator: Orchestrator
@@ -57,7 +57,7 @@ class Rig:
         policy = Policy(backoff_base_s=0.1, backoff_max_s=0.4, stable_s=30.0)
         options = Options(source_grace_s=self.source_grace_s, poll_s=0.1, stop_grace_s=1.0, policy=policy)
         with contextlib.closing(Store.in_directory(self._state)) as store:
-            made = Orchestrator(self.config, self.server, launcher, store, options, forwarders=self.forwarders)
+            made = Orchestrator(self.config, self.server, launcher, store, options, egress=self.egress)
             async with made.running(), aiohttp.ClientSession() as self._session:
                 self.orchestrator = made
                 yield self
@@ -123,7 +123,7 @@ async def test_ready_starts_one_worker_and_duplicates_change_nothing(rig: Rig) -
 async def test_an_event_wakes_the_loop_at_once(tmp_path: Path, rig: Rig) -> None:
     launcher = ProcessLauncher(tmp_path / "state", command=rig.workers.command, policy=FAST, orphans="die")
     with contextlib.closing(Store("sqlite://")) as store:
-        made = Orchestrator(rig.config, rig.server, launcher, store, Options(poll_s=3600.0), forwarders=rig.forwarders)
+        made = Orchestrator(rig.config, rig.server, launcher, store, Options(poll_s=3600.0), egress=rig.egress)
         async with made.running(), aiohttp.ClientSession() as session:
             await eventually(lambda: rig.server.listed == 1, "the first look")
             rig.server.publish("show")
@@ -304,22 +304,38 @@ async def test_leaving_takes_less_than_the_limit_even_with_a_stubborn_worker(rig
 async def test_destinations_follow_the_stream_and_the_choice(rig: Rig) -> None:
     async with rig.run():
         await asyncio.sleep(0.3)
-        assert rig.forwarders.running() == []
+        assert rig.egress.running() == []
         rig.server.publish("show")
-        await eventually(lambda: rig.forwarders.running() == ["show/youtube"], "the enabled one is sent to")
-        assert rig.forwarders.made[0].path == "live/show/out"
+        await eventually(lambda: rig.egress.running() == ["show/youtube"], "the enabled one is sent to")
+        assert rig.egress.wanted["show", "youtube"].source_url.endswith("/live/show/out")
+        assert rig.egress.wanted["show", "youtube"].slate is not None, "unless it is switched off"
         assert (await rig.request("POST", "/api/v1/streams/show/destinations/spare/start"))[0] == 202
         assert (await rig.request("POST", "/api/v1/streams/show/destinations/youtube/stop"))[0] == 202
-        await eventually(lambda: rig.forwarders.running() == ["show/spare"], "the choice is followed")
+        await eventually(lambda: rig.egress.running() == ["show/spare"], "the choice is followed")
         found = {each["name"]: each for each in await rig.get("/api/v1/streams/show/destinations")}
         assert (found["youtube"]["state"], found["youtube"]["enabled"]) == ("stopped", False)
         assert found["spare"]["state"] == "live"
         rig.server.unpublish("show")
-        await eventually(lambda: rig.forwarders.running() == [], "nothing is sent once the stream is over")
+        await eventually(lambda: rig.egress.running() == [], "nothing is sent once the stream is over")
     rig.server.publish("show")
     async with rig.run():
-        await eventually(lambda: rig.forwarders.running() == ["show/spare"], "the choice outlives a restart")
-    assert rig.forwarders.running() == []
+        await eventually(lambda: rig.egress.running() == ["show/spare"], "the choice outlives a restart")
+    assert rig.egress.running() == []
+
+
+async def test_an_egress_that_does_not_answer_is_seen(rig: Rig) -> None:
+    async with rig.run():
+        rig.server.publish("show")
+        await eventually(lambda: rig.egress.running() == ["show/youtube"], "it is sent to")
+        assert "orchestrator_egress_up 1.0" in (await rig.request("GET", "/metrics"))[1]
+        rig.egress.error = "the egress process does not answer (for 3 s)"
+        health = await rig.get("/healthz")
+        assert health["status"] == "degraded" and health["egress_error"] == rig.egress.error
+        found = {each["name"]: each for each in await rig.get("/api/v1/streams/show/destinations")}
+        assert (found["youtube"]["state"], found["youtube"]["last_error"]) == ("retrying", rig.egress.error)
+        assert found["youtube"]["bytes_sent"] == 1234, "what it said last"
+        assert found["spare"]["state"] == "stopped"
+        assert "orchestrator_egress_up 0.0" in (await rig.request("GET", "/metrics"))[1]
 
 
 async def test_no_secret_gets_out(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

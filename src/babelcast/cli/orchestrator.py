@@ -17,7 +17,8 @@ from babelcast.errors import MediaServerError
 from babelcast.media_server.base import MediaServer
 from babelcast.media_server.mediamtx import MediaMtx
 from babelcast.media_server.relay.client import RelayClient
-from babelcast.orchestrator.launchers.process import ProcessLauncher
+from babelcast.orchestrator.egress_process import EgressProcess
+from babelcast.orchestrator.launchers.process import OrphanPolicy, ProcessLauncher
 from babelcast.orchestrator.service import Orchestrator
 from babelcast.orchestrator.store import Store
 from babelcast.telemetry.logs import LogFormat, setup_logging
@@ -37,7 +38,7 @@ DEFAULT_API = "http://127.0.0.1:9997"
     type=click.Choice(["keep", "stop"]),
     default="keep",
     show_default=True,
-    help="keep: they stay on air, and the next orchestrator with the same state directory takes them over.",
+    help="keep: they and egress stay on air; the next orchestrator with the same state directory takes them over.",
 )
 @log_format_option
 @log_level_option
@@ -52,23 +53,24 @@ def command(
 ) -> None:
     """Keep one worker per live stream, send programmes to their destinations, answer the REST API.
 
-    Prints one line that begins with "ready". Without --workers-at-exit stop, its end interrupts no dubbing, but the
-    destinations get nothing until it is back.
+    Prints one line that begins with "ready". Without --workers-at-exit stop, its end interrupts nothing: workers and
+    egress go on, and are taken over when it is back.
     """
     setup_logging(log_format, log_level)
     config = load_config(config_file) if config_file else Config()
     api = media_server_api or config.mediamtx.api or DEFAULT_API
     state_dir = state_dir or config.state_dir or default_state_dir()
-    launcher = ProcessLauncher(state_dir, orphans="adopt" if workers_at_exit == "keep" else "die")
-    run_until_signalled(_serve(config, api, relay_rtmp, launcher, state_dir))
+    orphans: OrphanPolicy = "adopt" if workers_at_exit == "keep" else "die"
+    run_until_signalled(_serve(config, api, relay_rtmp, orphans, state_dir))
 
 
-async def _serve(config: Config, api: str, relay_rtmp: str | None, launcher: ProcessLauncher, state_dir: Path) -> None:
+async def _serve(config: Config, api: str, relay_rtmp: str | None, orphans: OrphanPolicy, state_dir: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         server = RelayClient(api, relay_rtmp) if relay_rtmp else await _attach(api)
         stack.push_async_callback(server.aclose)
         store = stack.enter_context(contextlib.closing(Store.in_directory(state_dir)))
-        orchestrator = Orchestrator(config, server, launcher, store)
+        launcher, egress = ProcessLauncher(state_dir, orphans=orphans), EgressProcess(state_dir, orphans=orphans)
+        orchestrator = Orchestrator(config, server, launcher, store, egress=egress)
         await stack.enter_async_context(orchestrator.running())
         click.echo(f"ready: API {orchestrator.api_url}/docs · events to {orchestrator.events_url}")
         await asyncio.Event().wait()

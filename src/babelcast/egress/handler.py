@@ -78,7 +78,7 @@ class EgressHandler:
         return DestinationStatus(
             stream_id=self.stream_id,
             name=self.destination.name,
-            url=_shown_url(self.destination),
+            url=shown_url(self.destination),
             enabled=True,
             state=self._state,
             since=self._since,
@@ -176,7 +176,7 @@ class EgressHandler:
             self._sessions += 1
             self._connected_since = datetime.now(UTC)
             self._enter("live")
-            log.info("publishing to %s", _shown_url(self.destination), extra=self._fields)
+            log.info("publishing to %s", shown_url(self.destination), extra=self._fields)
 
         try:
             await dest.run(connected)
@@ -228,7 +228,7 @@ class EgressHandler:
         return round((b1 - b0) * 8 / 1000 / (t1 - t0), 1) if t1 > t0 else 0.0
 
 
-def _shown_url(destination: Destination) -> str:
+def shown_url(destination: Destination) -> str:
     """The destination's address without its key. Where the key is part of the address it is the last component."""
     if destination.key is not None:
         return redact_url(destination.url)

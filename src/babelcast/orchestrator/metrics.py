@@ -24,10 +24,14 @@ class Metrics:
         self.starts = Counter("orchestrator_worker_starts", "Workers started.", registry=registry)
         self.failures = Counter("orchestrator_worker_failures", "Workers that ended unasked.", registry=registry)
         self.media_server_up = Gauge("orchestrator_media_server_up", "1 while its API answers.", registry=registry)
+        self._egress_up = Gauge("orchestrator_egress_up", "1 while nothing is wrong with it.", registry=registry)
         self._registry = registry
 
-    def render(self, handles: Sequence[Handle], destinations: Sequence[DestinationStatus]) -> bytes:
+    def render(
+        self, handles: Sequence[Handle], destinations: Sequence[DestinationStatus], *, egress_up: bool = True
+    ) -> bytes:
         """The text exposition format."""
+        self._egress_up.set(egress_up)
         snapshot = CollectorRegistry()
         snapshot.register(_Snapshot(handles, destinations))
         return generate_latest(self._registry) + generate_latest(snapshot)
@@ -57,6 +61,7 @@ class _Snapshot(Collector):
         sent = CounterMetricFamily("egress_bytes", "Media bytes handed to a destination.", labels=labels)
         reconnects = CounterMetricFamily("egress_reconnects", "Sessions after the first.", labels=labels)
         dropped = CounterMetricFamily("egress_dropped_tags", "Tags that a slow destination missed.", labels=labels)
+        slate = GaugeMetricFamily("egress_slate", "1 while the slate is sent for the programme.", labels=labels)
         for destination in self._destinations:
             names = [destination.stream_id, destination.name]
             for name in get_args(DestinationState):
@@ -64,4 +69,5 @@ class _Snapshot(Collector):
             sent.add_metric(names, destination.bytes_sent)
             reconnects.add_metric(names, destination.reconnects)
             dropped.add_metric(names, destination.dropped_tags)
-        return [state, sent, reconnects, dropped]
+            slate.add_metric(names, destination.slate)
+        return [state, sent, reconnects, dropped, slate]

@@ -1,4 +1,4 @@
-"""The orchestrator: read this first. It wires launcher, forwarders, reconcile loop and HTTP server."""
+"""The orchestrator: read this first. It wires launcher, egress, reconcile loop and HTTP server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from babelcast.media_server.base import MediaServer
 from babelcast.orchestrator.api import create_app
 from babelcast.orchestrator.desired import DEFAULT_SOURCE_GRACE_S, Settings
 from babelcast.orchestrator.events import events_router
-from babelcast.orchestrator.forwarding import ForwarderFactory, Forwarding, egress_factory
+from babelcast.orchestrator.forwarding import Egress, Forwarding
 from babelcast.orchestrator.http_server import serving
 from babelcast.orchestrator.launchers.base import Launcher
 from babelcast.orchestrator.loop import ReconcileLoop
@@ -54,7 +54,7 @@ class Orchestrator:
         store: Store,
         options: Options | None = None,
         *,
-        forwarders: ForwarderFactory | None = None,
+        egress: Egress,
         clock: Clock | None = None,
         rng: Rng | None = None,
     ) -> None:
@@ -63,7 +63,7 @@ class Orchestrator:
         self._launcher = launcher
         self._raw_store = store
         self._options = options or Options()
-        self._forwarders = forwarders or egress_factory(media_server)
+        self._egress = egress
         self._clock = clock or MonotonicClock()
         self._rng = rng
         self._metrics = Metrics()
@@ -72,13 +72,15 @@ class Orchestrator:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Orchestrator]:
         """On entry workers are adopted and the API answers (ConfigError when its port is taken, LaunchError when
-        another orchestrator has the state directory). On exit the API goes first, then forwarders and workers
-        together, the latter as the launcher's orphan policy says."""
+        another orchestrator has the state directory). On exit the API goes first, then egress and workers together,
+        each as its orphan policy says."""
         options = self._options
         settings = Settings(self._config, options.speech_urls, options.journal_dir, options.source_grace_s)
         self._store = AsyncStore(self._raw_store)
         choices = await self._store.call(Store.destination_choices)
-        self._forwarding = Forwarding(self._config, self._forwarders, choices)
+        self._forwarding = Forwarding(
+            self._config, self._egress, choices, lambda path: self._server.read_url(path, "rtmp")
+        )
         self._loop = ReconcileLoop(
             self._server,
             self._launcher,
@@ -95,9 +97,10 @@ class Orchestrator:
         async with contextlib.AsyncExitStack() as stack:
             session = await stack.enter_async_context(aiohttp.ClientSession())
             self.views = Views(settings, self._server, self._loop, self._forwarding, self._clock, session)
-            # forwarders and workers end at the same time: each has its own grace
+            # egress and workers end at the same time: each has its own grace
             stack.push_async_callback(self._forwarding.stopped)
             await stack.enter_async_context(self._launcher.running(self._loop.wake))
+            await self._forwarding.start()  # after the launcher, which knows that we are the only one
             stack.callback(self._forwarding.begin_stop)
             await stack.enter_async_context(self._loop.running())
             listen = self._config.listen
@@ -142,4 +145,6 @@ class Orchestrator:
         return [self.views.event(row) for row in rows]
 
     def metrics_text(self) -> bytes:
-        return self._metrics.render(self._loop.handles, self._forwarding.all_statuses())
+        return self._metrics.render(
+            self._loop.handles, self._forwarding.all_statuses(), egress_up=self._forwarding.error is None
+        )

@@ -88,6 +88,8 @@ class HealthView(_View):
     media_server: str
     media_server_error: str | None
     workers: int
+    egress_error: str | None = None
+    """Destinations may not be supplied, or what is shown of them is old."""
 
 
 class Views:
@@ -129,12 +131,13 @@ class Views:
         return stream_id in self._wanted().sources
 
     def health(self) -> HealthView:
-        error = self._loop.media_server_error
+        error, egress_error = self._loop.media_server_error, self._forwarding.error
         return HealthView(
-            status="degraded" if error else "ok",
+            status="degraded" if error or egress_error else "ok",
             media_server=self._server.name,
             media_server_error=self.scrub(error) if error else None,
             workers=sum(handle.state in {"pending", "running"} for handle in self._loop.handles),
+            egress_error=self.scrub(egress_error) if egress_error else None,
         )
 
     def event(self, row: EventRow) -> EventView:

@@ -83,14 +83,7 @@ class WorkerFolder:
         self.spec_file.unlink(missing_ok=True)
 
     def rotate_log(self, limit_bytes: int) -> None:
-        """Keep the log below the limit. The worker holds the file open for appending, so it is copied and cut,
-        not renamed; what is written in between is lost."""
-        try:
-            if self.log_file.stat().st_size > limit_bytes:
-                shutil.copyfile(self.log_file, self.path / "worker.log.1")
-                os.truncate(self.log_file, 0)
-        except OSError:
-            pass  # a full disk must not end the worker's supervision
+        rotate_log(self.log_file, limit_bytes)
 
     def tail(self, lines: int) -> list[str]:
         """The last lines of the log, redacted."""
@@ -114,6 +107,17 @@ class WorkerFolder:
             if isinstance(entry, dict) and entry.get("level") in {"error", "critical"}:
                 return str(entry.get("message"))[:300]
         return None
+
+
+def rotate_log(file: Path, limit_bytes: int) -> None:
+    """Keep ``file`` below the limit, with one old part beside it. Its writer holds it open for appending, so it is
+    copied and cut, not renamed; what is written in between is lost."""
+    try:
+        if file.stat().st_size > limit_bytes:
+            shutil.copyfile(file, file.with_name(f"{file.name}.1"))
+            os.truncate(file, 0)
+    except OSError:
+        pass  # a full disk must not end the supervision
 
 
 def worker_folders(root: Path, stream_id: str | None = None) -> list[WorkerFolder]:

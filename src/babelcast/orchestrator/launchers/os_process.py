@@ -15,19 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from babelcast.errors import LaunchError
-from babelcast.process import dies_with_us
+from babelcast.process import dies_with_us, start_time
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-def start_time(pid: int) -> float | None:
-    """Clock ticks since boot at which ``pid`` started; None when there is no such process or it is a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = stat[stat.rindex(")") + 2 :].split()  # the name before may hold blanks and brackets
-    return None if fields[0] in "ZX" else float(fields[19])
 
 
 class OsProcess:
