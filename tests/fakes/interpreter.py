@@ -128,7 +128,7 @@ class Interpreter:
             pcm, self._out_left = pcm[:-1], pcm[-1:]
         return Step(pcm, rate, *self._words(now))
 
-    def _source_at(self, start_s: float, length_s: float) -> np.ndarray:  # type: ignore[type-arg]
+    def _source_at(self, start_s: float, length_s: float) -> np.ndarray:
         """Samples of the source from ``start_s``; zeros where it isn't there."""
         at, count = round(start_s * IN_RATE) - self._forgotten // 2, round(length_s * IN_RATE)
         out = np.zeros(count)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_LOOK_S = 0.0005
+_LOOK_S = 0.00005
 """How long is looked for what is on its way before time moves on."""
 
 
@@ -27,7 +28,10 @@ class _Selector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout <= 0:
             return super().select(0)
-        found = super().select(0) or super().select(_LOOK_S if timeout is not None else None)
+        found = super().select(0)
+        if not found:
+            time.sleep(_LOOK_S)
+            found = super().select(0 if timeout is not None else None)
         if not found and timeout is not None:
             self.now_s += timeout
         return found
