@@ -15,7 +15,7 @@ from babelcast.errors import ConfigError
 from babelcast.orchestrator.launchers.process import ProcessLauncher
 from babelcast.orchestrator.service import Options, Orchestrator
 from babelcast.orchestrator.store import Store
-from tests.fakes.fake_forwarder import FakeForwarders
+from tests.fakes.fake_egress import FakeEgress
 from tests.fakes.fake_media_server import FakeMediaServer
 from tests.orchestrator.conftest import FAST, FakeWorkers, eventually
 
@@ -42,7 +42,7 @@ async def running(
     launcher = ProcessLauncher(tmp_path / "state", orphans="die", command=workers.command, policy=FAST)
     with contextlib.closing(Store("sqlite://")) as store:
         options = Options(poll_s=0.1)
-        made = Orchestrator(config, server, launcher, store, options, forwarders=FakeForwarders())
+        made = Orchestrator(config, server, launcher, store, options, egress=FakeEgress())
         async with made.running(), aiohttp.ClientSession() as session:
             yield Client(made, session)
 

@@ -49,6 +49,7 @@ async def test_publish_and_unpublish(tmp_path: Path, workers: FakeWorkers, free_
         events = f"http://127.0.0.1:{port}"
         server = await stack.enter_async_context(run_mediamtx(Path(binary), Ports(), events_url=events))
         store = stack.enter_context(contextlib.closing(Store("sqlite://")))
+        made = Orchestrator(config, server, launcher, store, options, egress=FakeEgress())
         await stack.enter_async_context(made.running())
         async with publisher(server.publish_url("live/show/in")):
             await eventually(lambda: len(workers.pids()) == 1, "the hook starts a worker", timeout_s=30)
