@@ -14,6 +14,7 @@
     │   ├── SpeechUnavailableError  not reachable, overloaded, timed out (retryable)
     │   ├── SpeechProtocolError     answered with something that the contract does not allow
     │   └── UnsupportedLanguageError  no such language, pair or voice
+    ├── ControlsError          what an operator asked to be changed on air can't be
     └── LaunchError            a worker could not be started or adopted
 
 ``retryable`` is data: a handler reads it, nobody parses messages. ``hint`` says what the user can do.
@@ -141,3 +142,11 @@ class UnsupportedLanguageError(SpeechError):
 
 class LaunchError(BabelcastError):
     retryable = True
+
+
+class ControlsError(BabelcastError):
+    """``status`` is the HTTP status that says it: 409 not possible now, 412 another revision, 422 not valid."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status

@@ -10,7 +10,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_serializer
+
+from babelcast.errors import ControlsError
 
 STREAM_ID_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 _STREAM_ID = re.compile(STREAM_ID_PATTERN)
@@ -140,11 +142,19 @@ class Controls(_Spec):
     delay_s: float = Field(default=6.0, ge=MIN_DELAY_S, le=MAX_DELAY_S)
 
     def patched(self, patch: ControlsPatch) -> Controls:
-        """With the patch applied; the revision stays. Raises ValidationError for a mix that can't be."""
+        """With the patch applied; the revision stays. Raises ControlsError (422) for a mix that can't be."""
         changes = patch.model_dump(exclude_none=True)
         if patch.force == "none":
             changes["force"] = None
-        return Controls.model_validate(_merged(self.model_dump(), changes))
+        try:
+            return Controls.model_validate(_merged(self.model_dump(), changes))
+        except ValidationError as error:
+            raise ControlsError(sentence_of(error), 422) from error
+
+    def expect(self, revision: int | None) -> None:
+        """Raise ControlsError (412) unless this is the revision that the caller knows; None for any."""
+        if revision is not None and revision != self.revision:
+            raise ControlsError(f"the controls are at revision {self.revision}, not {revision}", 412)
 
 
 class ControlsPatch(_Spec):
@@ -177,6 +187,23 @@ def _deep(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         known = both.get(key)
         both[key] = _deep(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return both
+
+
+def revision_of(if_match: str | None) -> int | None:
+    """Of an ``If-Match`` header; None where any will do. Raises ControlsError (412) where it names none."""
+    text = (if_match or "*").strip().removeprefix("W/").strip('"')
+    if text == "*":
+        return None
+    if not text.isdecimal():
+        raise ControlsError(f"If-Match names no revision: {text[:40]}", 412)
+    return int(text)
+
+
+def sentence_of(error: ValidationError) -> str:
+    """The first thing that is wrong, without the value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 class WorkerSpec(_Spec):

@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--behaviour-file", type=Path)
     args = parser.parse_args()
     spec = json.loads(args.spec.read_text())
+    State.behaviour_file = args.behaviour_file
     words = behaviour(args.behaviour_file)
     print(f"fake worker of {spec['stream_id']} pulls {spec['ingest_url']}", flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if "ignore-term" in words else lambda *_: os._exit(0))
@@ -59,6 +60,8 @@ def behaviour(file: Path | None) -> dict[str, str]:
 class State:
     spec: dict[str, Any]
     hang = False
+    behaviour_file: Path | None = None
+    controls: dict[str, Any] | None = None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -73,18 +76,29 @@ class Handler(BaseHTTPRequestHandler):
         elif url.path == "/segments":
             after = int(parse_qs(url.query).get("after", ["-1"])[0])
             self.answer([segment(n, State.spec["targets"][0]["language"]) for n in range(3) if n > after])
+        elif url.path == "/controls":
+            self.answer(State.controls)
         elif url.path == "/metrics":
             self.answer({})
         else:
             self.send_error(404)
 
+    def do_PUT(self) -> None:
+        """``/controls``: kept and shown in the status; refused as the behaviour file says."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "refuse-controls" in behaviour(State.behaviour_file):
+            self.answer({"detail": "not while it rains"}, 409)
+            return
+        State.controls = body
+        self.answer(body)
+
     def do_POST(self) -> None:
         self.answer({})
         threading.Timer(0.05, os._exit, (0,)).start()
 
-    def answer(self, document: object) -> None:
+    def answer(self, document: object, status: int = 200) -> None:
         body = json.dumps(document).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -96,6 +110,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def serve(spec: dict[str, Any], spec_file: Path) -> None:
     State.spec = spec
+    State.controls = spec.get("controls")
     server = ThreadingHTTPServer(("127.0.0.1", spec["status_port"]), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
@@ -138,7 +153,7 @@ def status(spec: dict[str, Any]) -> dict[str, Any]:
         "warnings": ["the source is mono"],
         "last_error": None,
         "targets": [target],
-    }
+    } | ({"controls": State.controls} if State.controls else {})
 
 
 def segment(sequence: int, language: str) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from babelcast.errors import ControlsError
 from babelcast.spec import BackendSpec, Controls, ControlsPatch, MixSpec, TargetSpec, WorkerSpec
-from babelcast.worker.controls import ControlDesk, ControlsError
+from babelcast.worker.controls import ControlDesk
 from babelcast.worker.session import WorkerSession
 from babelcast.worker.status import status_server
 from tests.worker.fake_speech import FakeBackend

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated, Protocol
 
-from fastapi import APIRouter, FastAPI, HTTPException, Path, Query
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Path, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import SecretStr
 
 from babelcast import __version__
 from babelcast.egress.status import DestinationStatus
+from babelcast.errors import ControlsError
 from babelcast.orchestrator import problems
 from babelcast.orchestrator.docs_page import docs_page
 from babelcast.orchestrator.views import EventView, HealthView, StreamView, Views
-from babelcast.spec import STREAM_ID_PATTERN, SegmentEntry
+from babelcast.spec import STREAM_ID_PATTERN, Controls, ControlsPatch, SegmentEntry, revision_of
 
 Id = Annotated[str, Path(pattern=f"^{STREAM_ID_PATTERN}$", description="stream id")]
 Name = Annotated[str, Path(max_length=63, description="destination")]
 Tail = Annotated[int, Query(ge=1, le=5000)]
 
 
-class Controls(Protocol):
+class Service(Protocol):
     """Implemented by service.Orchestrator."""
 
     @property
     def views(self) -> Views: ...
 
     def restart(self, stream_id: str) -> None: ...
+
+    async def change_controls(
+        self, stream_id: str, patch: ControlsPatch, revision: int | None
+    ) -> tuple[Controls, bool]: ...
 
     async def choose_destination(self, stream_id: str, name: str, enabled: bool) -> None: ...
 
@@ -38,7 +43,7 @@ class Controls(Protocol):
     def metrics_text(self) -> bytes: ...
 
 
-def create_app(controls: Controls, events: APIRouter, token: SecretStr | None) -> FastAPI:
+def create_app(service: Service, events: APIRouter, token: SecretStr | None) -> FastAPI:
     """``events`` are the media server's; ``token`` guards everything but health, documentation and local hooks."""
     app = FastAPI(
         title="Babelcast orchestrator",
@@ -49,9 +54,9 @@ def create_app(controls: Controls, events: APIRouter, token: SecretStr | None) -
         redirect_slashes=False,
     )
     problems.install(app, token)
-    app.include_router(_streams(controls))
-    app.include_router(_destinations(controls))
-    app.include_router(_service(controls))
+    app.include_router(_streams(service))
+    app.include_router(_destinations(service))
+    app.include_router(_service(service))
     app.include_router(events)
 
     @app.get("/docs", include_in_schema=False)
@@ -61,87 +66,107 @@ def create_app(controls: Controls, events: APIRouter, token: SecretStr | None) -
     return app
 
 
-def _known(controls: Controls, stream_id: str) -> None:
-    if not controls.views.knows(stream_id):
+def _known(service: Service, stream_id: str) -> None:
+    if not service.views.knows(stream_id):
         raise HTTPException(404, f"there is no stream {stream_id}")
 
 
-def _streams(controls: Controls) -> APIRouter:
+def _streams(service: Service) -> APIRouter:
     router = APIRouter(prefix="/api/v1/streams", tags=["streams"])
 
     @router.get("", summary="All streams: those of the config file and those ever seen")
     async def streams() -> list[StreamView]:
-        return await controls.views.streams()
+        return await service.views.streams()
 
     @router.get("/{stream_id}", summary="One stream: state, worker, destinations, addresses, warnings")
     async def stream(stream_id: Id) -> StreamView:
-        _known(controls, stream_id)
-        return await controls.views.stream(stream_id)
+        _known(service, stream_id)
+        return await service.views.stream(stream_id)
 
     @router.get("/{stream_id}/segments", summary="Dubbed segments: times, both texts, lag")
     async def segments(stream_id: Id, after: Annotated[int, Query(ge=-1)] = -1) -> list[SegmentEntry]:
-        _known(controls, stream_id)
-        found = await controls.views.segments(stream_id, after)
+        _known(service, stream_id)
+        found = await service.views.segments(stream_id, after)
         if found is None:
             raise HTTPException(409, f"stream {stream_id} has no worker that answers")
         return found
 
     @router.post("/{stream_id}/restart", status_code=202, summary="Replace the worker; also ends a back-off")
     async def restart(stream_id: Id) -> StreamView:
-        _known(controls, stream_id)
-        if not controls.views.on_air(stream_id):
+        _known(service, stream_id)
+        if not service.views.on_air(stream_id):
             raise HTTPException(409, f"stream {stream_id} is not on air")
-        controls.restart(stream_id)
-        return await controls.views.stream(stream_id)
+        service.restart(stream_id)
+        return await service.views.stream(stream_id)
+
+    @router.get("/{stream_id}/controls", summary="What can be changed on air, as it is set")
+    async def controls(stream_id: Id, response: Response) -> Controls:
+        _known(service, stream_id)
+        found = service.views.controls(stream_id)
+        response.headers["ETag"] = f'"{found.revision}"'
+        return found
+
+    @router.patch("/{stream_id}/controls", summary="Change some of it, without a restart and without a click")
+    async def change_controls(
+        stream_id: Id, patch: ControlsPatch, response: Response, if_match: Annotated[str | None, Header()] = None
+    ) -> Controls:
+        _known(service, stream_id)
+        try:
+            changed, delivered = await service.change_controls(stream_id, patch, revision_of(if_match))
+        except ControlsError as error:
+            raise HTTPException(error.status, str(error)) from error
+        response.status_code = 200 if delivered else 202
+        response.headers["ETag"] = f'"{changed.revision}"'
+        return changed
 
     @router.get("/{stream_id}/logs", summary="The last lines of the worker's log", response_class=PlainTextResponse)
     async def logs(stream_id: Id, tail: Tail = 200) -> PlainTextResponse:
-        _known(controls, stream_id)
-        return PlainTextResponse("".join(f"{line}\n" for line in await controls.logs(stream_id, tail)))
+        _known(service, stream_id)
+        return PlainTextResponse("".join(f"{line}\n" for line in await service.logs(stream_id, tail)))
 
     return router
 
 
-def _destinations(controls: Controls) -> APIRouter:
+def _destinations(service: Service) -> APIRouter:
     router = APIRouter(prefix="/api/v1/streams/{stream_id}/destinations", tags=["destinations"])
 
     def one(stream_id: str, name: str) -> DestinationStatus:
-        _known(controls, stream_id)
-        for status in controls.views.destinations(stream_id):
+        _known(service, stream_id)
+        for status in service.views.destinations(stream_id):
             if status.name == name:
                 return status
         raise HTTPException(404, f"stream {stream_id} has no destination of this name")
 
     @router.get("", summary="Where the stream is sent: state, bytes, last error")
     async def destinations(stream_id: Id) -> list[DestinationStatus]:
-        _known(controls, stream_id)
-        return controls.views.destinations(stream_id)
+        _known(service, stream_id)
+        return service.views.destinations(stream_id)
 
     @router.post("/{name}/start", status_code=202, summary="Send to it from now on, also after a restart")
     async def start(stream_id: Id, name: Name) -> DestinationStatus:
         one(stream_id, name)
-        await controls.choose_destination(stream_id, name, True)
+        await service.choose_destination(stream_id, name, True)
         return one(stream_id, name)
 
     @router.post("/{name}/stop", status_code=202, summary="Stop sending to it, also after a restart")
     async def stop(stream_id: Id, name: Name) -> DestinationStatus:
         one(stream_id, name)
-        await controls.choose_destination(stream_id, name, False)
+        await service.choose_destination(stream_id, name, False)
         return one(stream_id, name)
 
     return router
 
 
-def _service(controls: Controls) -> APIRouter:
+def _service(service: Service) -> APIRouter:
     router = APIRouter(tags=["service"])
 
     @router.get("/healthz", summary="Answers 200 while it runs; says what it can't reach")
     async def healthz() -> HealthView:
-        return controls.views.health()
+        return service.views.health()
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        return Response(controls.metrics_text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(service.metrics_text(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/api/v1/events", summary="What happened, oldest first")
     async def events(
@@ -149,6 +174,6 @@ def _service(controls: Controls) -> APIRouter:
         after: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     ) -> list[EventView]:
-        return await controls.events(stream, after, limit)
+        return await service.events(stream, after, limit)
 
     return router

@@ -10,7 +10,15 @@ from pathlib import Path
 from babelcast.config import Config
 from babelcast.errors import MediaServerError
 from babelcast.media_server.base import MediaServer, PathInfo, ReadProtocol
-from babelcast.spec import BackendKind, BackendSpec, TargetSpec, WorkerSpec, output_path, stream_id_of_ingest_path
+from babelcast.spec import (
+    BackendKind,
+    BackendSpec,
+    Controls,
+    TargetSpec,
+    WorkerSpec,
+    output_path,
+    stream_id_of_ingest_path,
+)
 from babelcast.units import NS_PER_S
 
 _RTMP_TRACKS = frozenset({"H264", "MPEG-4 Audio", "MPEG-1/2 Audio", "G711"})
@@ -107,6 +115,14 @@ def worker_spec(stream_id: str, path: PathInfo, settings: Settings, server: Medi
         breaker=stream.breaker,
         audio_bitrate=stream.audio_bitrate,
         journal_dir=settings.journal_dir / stream_id if settings.journal_dir else None,
+    )
+
+
+def own_controls(stream_id: str, settings: Settings) -> Controls:
+    """What the config alone says of all that can be changed on air."""
+    stream = settings.config.stream(stream_id)
+    return Controls(
+        fallback=stream.fallback, fallback_by_cause=stream.fallback_by_cause, mix=stream.mix, delay_s=stream.delay
     )
 
 

@@ -37,6 +37,7 @@ class Handle:
 
 
 def spec_hash(spec: WorkerSpec) -> str:
-    """Changes with everything that a running worker would have to be restarted for; the generation is not part."""
-    text = spec.model_dump_json(exclude={"generation"})
+    """Changes with everything that a running worker would have to be restarted for: not with the generation, and not
+    with what is changed on air."""
+    text = spec.model_dump_json(exclude={"generation", "controls"})
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -13,6 +13,7 @@ from typing import Literal
 from babelcast.clock import Clock
 from babelcast.errors import BabelcastError, LaunchError, MediaServerError
 from babelcast.media_server.base import MediaServer, PathInfo
+from babelcast.orchestrator.controls import ControlsBook
 from babelcast.orchestrator.desired import Settings, Wanted, desired_sources
 from babelcast.orchestrator.forwarding import Forwarding
 from babelcast.orchestrator.handle import Handle
@@ -51,6 +52,7 @@ class ReconcileLoop:
         launcher: Launcher,
         store: AsyncStore,
         forwarding: Forwarding,
+        controls: ControlsBook,
         settings: Settings,
         metrics: Metrics,
         clock: Clock,
@@ -68,6 +70,7 @@ class ReconcileLoop:
         self._launcher = launcher
         self._store = store
         self._forwarding = forwarding
+        self._controls = controls
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -104,6 +107,11 @@ class ReconcileLoop:
         )
         self.wake()
 
+    def latest(self, stream_id: str) -> Handle | None:
+        """The stream's latest worker."""
+        mine = [handle for handle in self.handles if handle.stream_id == stream_id]
+        return max(mine, key=lambda handle: handle.generation, default=None)
+
     async def _run(self) -> None:
         while True:
             self._wake.clear()  # before the round: an event that comes during it is about the next one
@@ -135,6 +143,7 @@ class ReconcileLoop:
         if round_.actions:
             self.handles = await self._launcher.list()
         await self._forwarding.apply(self.wanted.sources)
+        await self._controls.deliver(self.wanted.specs.values(), self.latest)
         return "ok" if known else "no_paths"
 
     async def _look(self) -> bool:
@@ -166,6 +175,7 @@ class ReconcileLoop:
                 await self._note("source_gone", stream_id, f"the source went; its worker is kept for {grace}")
         for stream_id in before.sources.keys() - self.wanted.sources.keys():
             await self._save(stream_id, self.memory.get(stream_id, Memory()).generation, "off")
+        await self._controls.forget_all_but(self.wanted.sources)
 
     async def _do(self, action: Action) -> None:
         match action:
@@ -186,7 +196,7 @@ class ReconcileLoop:
                 await self._note("worker_refused", action.stream_id, f"{action.reason}; not tried again as it is")
 
     async def _start(self, action: Ensure) -> None:
-        spec = action.spec
+        spec = self._controls.in_spec(action.spec)
         # on record before it runs: a generation must never be given twice
         await self._save(spec.stream_id, spec.generation, "on")
         try:

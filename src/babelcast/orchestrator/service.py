@@ -12,8 +12,10 @@ import aiohttp
 
 from babelcast.clock import Clock, MonotonicClock
 from babelcast.config import Config
+from babelcast.errors import ControlsError
 from babelcast.media_server.base import MediaServer
 from babelcast.orchestrator.api import create_app
+from babelcast.orchestrator.controls import ControlsBook
 from babelcast.orchestrator.desired import DEFAULT_SOURCE_GRACE_S, Settings
 from babelcast.orchestrator.events import events_router
 from babelcast.orchestrator.forwarding import Egress, Forwarding
@@ -24,9 +26,12 @@ from babelcast.orchestrator.metrics import Metrics
 from babelcast.orchestrator.reconcile import Policy, Rng
 from babelcast.orchestrator.store import AsyncStore, Store
 from babelcast.orchestrator.views import EventView, Views
-from babelcast.spec import BackendKind
+from babelcast.spec import BackendKind, Controls, ControlsPatch
 
 log = logging.getLogger(__name__)
+
+_OPERATOR = "operator"
+"""Who calls the API: there is one token, and whoever has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +86,13 @@ class Orchestrator:
         self._forwarding = Forwarding(
             self._config, self._egress, choices, lambda path: self._server.read_url(path, "rtmp")
         )
+        self._controls = ControlsBook(self._store)
         self._loop = ReconcileLoop(
             self._server,
             self._launcher,
             self._store,
             self._forwarding,
+            self._controls,
             settings,
             self._metrics,
             self._clock,
@@ -96,7 +103,10 @@ class Orchestrator:
         )
         async with contextlib.AsyncExitStack() as stack:
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            self.views = Views(settings, self._server, self._loop, self._forwarding, self._clock, session)
+            await self._controls.load(session)
+            self.views = Views(
+                settings, self._server, self._loop, self._forwarding, self._controls, self._clock, session
+            )
             # egress and workers end at the same time: each has its own grace
             stack.push_async_callback(self._forwarding.stopped)
             await stack.enter_async_context(self._launcher.running(self._loop.wake))
@@ -135,6 +145,16 @@ class Orchestrator:
         await self._store.call(Store.add_event, kind, stream_id, name)
         self._forwarding.choose(stream_id, name, enabled)
         self._loop.wake()
+
+    async def change_controls(
+        self, stream_id: str, patch: ControlsPatch, revision: int | None
+    ) -> tuple[Controls, bool]:
+        """Change what is on air, without a restart; outlives the worker. Returns the controls, and whether the worker
+        has them already. Raises ControlsError."""
+        source = self._loop.wanted.sources.get(stream_id) if self._loop.wanted else None
+        if source is None:
+            raise ControlsError(f"stream {stream_id} is not on air", 409)
+        return await self._controls.change(source.spec, self._loop.latest(stream_id), patch, revision, _OPERATOR)
 
     async def logs(self, stream_id: str, tail: int) -> list[str]:
         return [self.views.scrub(line) for line in await self._launcher.logs(stream_id, tail)]

@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 EventKind = Literal[
     "source_ready", "source_gone", "worker_started", "worker_stopped", "worker_failed", "worker_refused",
-    "restart_requested", "destination_started", "destination_stopped",
+    "restart_requested", "destination_started", "destination_stopped", "controls_changed", "controls_reset",
 ]  # fmt: skip
 
 _metadata = sa.MetaData()
@@ -45,6 +45,13 @@ _destinations = sa.Table(
     sa.Column("stream_id", sa.String(63), primary_key=True),
     sa.Column("name", sa.String(63), primary_key=True),
     sa.Column("enabled", sa.Boolean, nullable=False),
+)
+_controls = sa.Table(
+    "controls",
+    _metadata,
+    sa.Column("stream_id", sa.String(63), primary_key=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("patch", sa.Text, nullable=False),
 )
 _events = sa.Table(
     "events",
@@ -66,6 +73,15 @@ class StreamRow:
     last_seen: float
     generation: int
     desired: Literal["on", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlsRow:
+    """``patch``: a ControlsPatch as JSON, all that operators have changed since the stream came on air."""
+
+    stream_id: str
+    revision: int
+    patch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +163,21 @@ class Store:
         with self._engine.begin() as connection:
             connection.execute(sa.delete(_destinations).where(this))
             connection.execute(sa.insert(_destinations).values(row))
+
+    def controls(self) -> list[ControlsRow]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_controls)).all()
+        return [ControlsRow(**row._mapping) for row in rows]
+
+    def save_controls(self, stream_id: str, revision: int, patch: str) -> None:
+        row = {"stream_id": stream_id, "revision": revision, "patch": patch}
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(_controls).where(_controls.c.stream_id == stream_id))
+            connection.execute(sa.insert(_controls).values(row))
+
+    def forget_controls(self, stream_id: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(_controls).where(_controls.c.stream_id == stream_id))
 
     def add_event(self, kind: EventKind, stream_id: str, detail: str) -> None:
         row = {"time": self._now(), "kind": kind, "stream_id": stream_id, "detail": detail[:1000]}

@@ -15,13 +15,14 @@ from babelcast.config import Config
 from babelcast.egress.status import DestinationStatus
 from babelcast.errors import MediaServerError
 from babelcast.media_server.base import MediaServer
-from babelcast.orchestrator.desired import Settings, Wanted, output_paths
+from babelcast.orchestrator.controls import ControlsBook
+from babelcast.orchestrator.desired import Settings, Wanted, output_paths, own_controls
 from babelcast.orchestrator.forwarding import Forwarding
 from babelcast.orchestrator.handle import Handle, LaunchState
 from babelcast.orchestrator.loop import ReconcileLoop
 from babelcast.orchestrator.reconcile import Memory
 from babelcast.orchestrator.store import EventKind, EventRow
-from babelcast.spec import SegmentEntry, WorkerStatus, ingest_path
+from babelcast.spec import Controls, SegmentEntry, WorkerStatus, ingest_path
 from babelcast.telemetry.redact import MASK, redact
 from babelcast.units import NS_PER_S
 
@@ -68,8 +69,11 @@ class StreamView(_View):
     target_languages: tuple[str, ...]
     urls: UrlsView
     worker: WorkerView
+    controls: Controls
+    """As they are set; ``status.controls`` says what the worker has in force."""
     status: WorkerStatus | None
-    """What the worker says itself; absent while it does not answer."""
+    """What the worker says itself (per target: fallback and cause, levels, breakers; queues; the step of a source
+    loss); absent while it does not answer."""
     destinations: list[DestinationStatus]
     warnings: tuple[str, ...]
     last_error: str | None
@@ -101,6 +105,7 @@ class Views:
         server: MediaServer,
         loop: ReconcileLoop,
         forwarding: Forwarding,
+        controls: ControlsBook,
         clock: Clock,
         session: aiohttp.ClientSession,
     ) -> None:
@@ -108,6 +113,7 @@ class Views:
         self._server = server
         self._loop = loop
         self._forwarding = forwarding
+        self._controls = controls
         self._clock = clock
         self._session = session
         self._secrets = secrets_of(settings.config)
@@ -149,6 +155,12 @@ class Views:
         statuses = self._forwarding.statuses(stream_id)
         return [self._scrubbed(DestinationStatus, status.model_dump(mode="json")) for status in statuses]
 
+    def controls(self, stream_id: str) -> Controls:
+        """As they are set, also while the worker does not answer; off air as the config has them."""
+        source = self._wanted().sources.get(stream_id)
+        own = source.spec.own_controls if source else own_controls(stream_id, self._settings)
+        return self._controls.controls(stream_id, own)
+
     async def streams(self, stream_ids: Iterable[str] | None = None) -> list[StreamView]:
         ids = self.stream_ids() if stream_ids is None else stream_ids
         return list(await asyncio.gather(*(self.stream(stream_id) for stream_id in ids)))
@@ -157,7 +169,7 @@ class Views:
         config = self._settings.config.stream(stream_id)
         source = self._wanted().sources.get(stream_id)
         memory = self._loop.memory.get(stream_id, Memory())
-        handle = self._handle(stream_id)
+        handle = self._loop.latest(stream_id)
         gone_ns = source.gone_since_ns if source else None
         status = await self._worker_status(handle)
         last_error = (status.last_error if status else None) or memory.last_error
@@ -170,6 +182,7 @@ class Views:
             target_languages=config.target_languages,
             urls=self._urls(stream_id),
             worker=self._worker(handle, memory),
+            controls=self.controls(stream_id),
             status=status,
             destinations=self.destinations(stream_id),
             warnings=status.warnings if status else (),
@@ -178,7 +191,7 @@ class Views:
 
     async def segments(self, stream_id: str, after: int) -> list[SegmentEntry] | None:
         """The worker's placed segments with a sequence above ``after``; None when it does not answer."""
-        document = await self._ask(self._handle(stream_id), f"/segments?after={after}")
+        document = await self._ask(self._loop.latest(stream_id), f"/segments?after={after}")
         try:
             return None if document is None else _segments.validate_python(document)
         except ValidationError:
@@ -186,11 +199,6 @@ class Views:
 
     def _wanted(self) -> Wanted:
         return self._loop.wanted or Wanted()
-
-    def _handle(self, stream_id: str) -> Handle | None:
-        """The stream's latest."""
-        mine = [handle for handle in self._loop.handles if handle.stream_id == stream_id]
-        return max(mine, key=lambda handle: handle.generation, default=None)
 
     def _worker(self, handle: Handle | None, memory: Memory) -> WorkerView:
         wait_ns = None if memory.retry_at_ns is None else memory.retry_at_ns - self._clock.now_ns()

@@ -12,16 +12,8 @@ from collections.abc import Callable
 from aiohttp import web
 from pydantic import ValidationError
 
-from babelcast.errors import BabelcastError
-from babelcast.spec import Controls, ControlsPatch
-
-
-class ControlsError(BabelcastError):
-    """``status`` is the HTTP status that says it: 409 not possible now, 412 another revision, 422 not valid."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+from babelcast.errors import ControlsError
+from babelcast.spec import Controls, ControlsPatch, revision_of, sentence_of
 
 
 class ControlDesk:
@@ -32,13 +24,10 @@ class ControlDesk:
         self._apply = apply
 
     def patch(self, patch: ControlsPatch, revision: int | None = None) -> Controls:
-        """Change what ``patch`` names; ``revision`` is the one that the caller knows, None for any."""
-        if revision is not None and revision != self.controls.revision:
-            raise ControlsError(f"the controls are at revision {self.controls.revision}, not {revision}", 412)
-        try:
-            changed = self.controls.patched(patch)
-        except ValidationError as error:
-            raise ControlsError(sentence(error), 422) from error
+        """Change what ``patch`` names; ``revision`` is the one that the caller knows, None for any. Raises
+        ControlsError."""
+        self.controls.expect(revision)
+        changed = self.controls.patched(patch)
         return self.put(changed.model_copy(update={"revision": self.controls.revision + 1}))
 
     def put(self, controls: Controls) -> Controls:
@@ -54,9 +43,9 @@ def routes(desk: ControlDesk) -> list[web.RouteDef]:
     async def patch(request: web.Request) -> web.Response:
         try:
             wanted = ControlsPatch.model_validate_json(await request.read())
-            return _answer(desk.patch(wanted, _revision(request.headers.get("If-Match"))))
+            return _answer(desk.patch(wanted, revision_of(request.headers.get("If-Match"))))
         except ValidationError as error:
-            return _problem(422, sentence(error))
+            return _problem(422, sentence_of(error))
         except ControlsError as error:
             return _problem(error.status, str(error))
 
@@ -64,28 +53,11 @@ def routes(desk: ControlDesk) -> list[web.RouteDef]:
         try:
             return _answer(desk.put(Controls.model_validate_json(await request.read())))
         except ValidationError as error:
-            return _problem(422, sentence(error))
+            return _problem(422, sentence_of(error))
         except ControlsError as error:
             return _problem(error.status, str(error))
 
     return [web.get("/controls", show), web.patch("/controls", patch), web.put("/controls", put)]
-
-
-def sentence(error: ValidationError) -> str:
-    """The first thing that is wrong, without the value."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
-
-
-def _revision(if_match: str | None) -> int | None:
-    """Of an ``If-Match`` header; None where any will do."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    text = if_match.strip().removeprefix("W/").strip('"')
-    if not text.isdigit():
-        raise ControlsError(f"If-Match names no revision: {if_match[:40]}", 412)
-    return int(text)
 
 
 def _answer(controls: Controls) -> web.Response:

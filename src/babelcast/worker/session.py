@@ -26,13 +26,14 @@ from babelcast.audio.mix import MixSettings
 from babelcast.audio.pcm import from_s16le
 from babelcast.audio.source import SourceAudio
 from babelcast.clock import Clock, MonotonicClock
+from babelcast.errors import ControlsError
 from babelcast.gst.ingest import is_live
 from babelcast.separate.factory import make_separator
 from babelcast.spec import BreakerStatus, Controls, SegmentEntry, TargetSpec, TargetStatus, WorkerSpec, WorkerStatus
 from babelcast.speech.base import SpeechBackend, SpeechTarget
 from babelcast.speech.breaker import BreakerBackend
 from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, SpeechFrame
-from babelcast.worker.controls import ControlDesk, ControlsError
+from babelcast.worker.controls import ControlDesk
 from babelcast.worker.dubbing import Dubbing
 from babelcast.worker.fragments import FragmentLog
 from babelcast.worker.ingest import Ingest
