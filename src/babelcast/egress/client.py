@@ -45,6 +45,7 @@ class EgressClient:
                     raise LaunchError(f"the egress process answered {response.status}: {text[:200]}")
                 return EgressReport.model_validate_json(text)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise LaunchError(f"the egress process does not answer: {error or type(error).__name__}") from None
+            why = "" if isinstance(error, TimeoutError) else f": {str(error) or type(error).__name__}"
+            raise LaunchError(f"the egress process does not answer{why}") from None
         except ValidationError as error:
             raise LaunchError(f"the egress process speaks another language: {error.error_count()} errors") from None
