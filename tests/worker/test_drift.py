@@ -35,8 +35,8 @@ def test_ten_hours_off_by_500_ppm_are_followed_without_a_jump(ppm: int) -> None:
     timeline, seen = drifting(ppm, 10 * HOUR_S, jitter_ns=80 * NS_PER_MS)
     assert timeline.rebases == 0
     late = [wall - source for wall, _, source in seen]
-    # 18 s of drift in all; never more than 40 ms of it (and the network's 80 ms) show
-    assert -40 * NS_PER_MS < min(late) and max(late) < 120 * NS_PER_MS
+    # 18 s of drift in all; never more than 50 ms of it (and the network's 80 ms) show
+    assert -50 * NS_PER_MS < min(late) and max(late) < 130 * NS_PER_MS
     for (_, running, source), (_, next_running, next_source) in itertools.pairwise(seen):
         step = next_running - running
         assert abs(next_source - source - step) <= step * MAX_SLEW_PPM / 1e6 + 1

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections import deque
 
-from babelcast.units import NS_PER_S
+from babelcast.units import NS_PER_MS, NS_PER_S
 
 _BUCKET_NS = NS_PER_S
 _WINDOW = 20  # buckets
 _TIME_CONSTANT_NS = 20 * NS_PER_S
 MAX_SLEW_PPM = 5_000
 _MAX_GAP_NS = NS_PER_S
+_TOLERANCE_NS = 10 * NS_PER_MS
+"""Less is how finely arrival is known (a worker looks 20 times a second), and moves nothing."""
 
 
 class DriftCorrection:
@@ -51,7 +53,9 @@ class DriftCorrection:
         if elapsed <= 0 or self._reference is None:
             return 0
         limit = elapsed * MAX_SLEW_PPM / 1e6
-        wanted = (self.distance_ns - self.correction_ns) * elapsed / _TIME_CONSTANT_NS
+        off = self.distance_ns - self.correction_ns
+        off = max(0, abs(off) - _TOLERANCE_NS) * (1 if off > 0 else -1)
+        wanted = off * elapsed / _TIME_CONSTANT_NS
         self._fraction += max(-limit, min(limit, wanted))
         move = int(self._fraction)
         self._fraction -= move

@@ -27,6 +27,7 @@ _SETTLE_NS = 300 * NS_PER_MS
 _PICTURE_NS = 20 * NS_PER_MS
 _PCM_FRAME_BYTES = 4
 _IDLE_NS = 5 * NS_PER_S
+_SILENCE = bytes(480 * _PCM_FRAME_BYTES)
 _SILENT_TRACK_NS = 3 * NS_PER_S
 _FILE_WINDOW_NS = 30 * NS_PER_S
 
@@ -155,7 +156,15 @@ class Ingest:
                 await (next_tick(_TICK_S) if idle or self._live else asyncio.sleep(0))
         finally:
             self._connection = None
+            self._end_softly()
             await pipeline.stop()
+
+    def _end_softly(self) -> None:
+        """A live source's sound has broken off: a little silence behind it, a sample apart, has it faded out."""
+        end = self.placement.end
+        if self._live and end is not None:
+            self._sink.take_audio(end + 1, _SILENCE)
+            self.placement.restart()
 
     def _starved(self, connection: _Connection) -> End | None:
         """A media server may keep its readers while its own source hangs: for all protocols that is a loss."""

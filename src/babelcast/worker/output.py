@@ -21,6 +21,7 @@ FLV_LIMIT_NS = (2**32 - 3_600_000) * NS_PER_MS
 """FLV's timestamps are 32 bits of milliseconds: a session is ended an hour before they wrap, after 49.7 days."""
 _WATCH_S = 0.25
 _CONNECT_TIMEOUT_NS = 20 * NS_PER_S
+_END_S = 2.0
 _STABLE_NS = 10 * NS_PER_S
 _BYTES_PER_SAMPLE = 4
 
@@ -53,6 +54,7 @@ class Output:
         self._opened_ns = 0
         self._retry_at_ns = 0
         self._wrong_shape = False
+        self._off = False
         self._published_samples = 0
         self.state: OutputState = "idle"
         self.last_error: str | None = None
@@ -95,8 +97,16 @@ class Output:
         self._pipeline.push_audio(pcm, start_ns, samples)
         self._published_samples += samples
 
+    def end(self) -> None:
+        """The programme is over: the session is closed with EOS, and no other is opened until :meth:`begin`."""
+        self._off = True
+
+    def begin(self) -> None:
+        """There is a programme again."""
+        self._off = False
+
     def _may_open(self) -> bool:
-        return self._clock.now_ns() >= self._retry_at_ns
+        return not self._off and self._clock.now_ns() >= self._retry_at_ns
 
     def _open(self, video_caps: str | None) -> None:
         self._opened_ns = self._clock.now_ns()
@@ -119,6 +129,10 @@ class Output:
             await next_tick(_WATCH_S)
             pipeline = self._pipeline
             if pipeline is None:
+                continue
+            if self._off:
+                log.info("output ended with the programme", extra=self._log_fields)
+                await self.finish(_END_S)
                 continue
             if pipeline.connected and self.state != "live":
                 self.state = "live"

@@ -29,10 +29,21 @@ from babelcast.clock import Clock, MonotonicClock
 from babelcast.errors import ControlsError
 from babelcast.gst.ingest import is_live
 from babelcast.separate.factory import make_separator
-from babelcast.spec import BreakerStatus, Controls, SegmentEntry, TargetSpec, TargetStatus, WorkerSpec, WorkerStatus
+from babelcast.spec import (
+    MAX_DELAY_S,
+    MIN_DELAY_S,
+    BreakerStatus,
+    Controls,
+    SegmentEntry,
+    TargetSpec,
+    TargetStatus,
+    WorkerSpec,
+    WorkerStatus,
+)
 from babelcast.speech.base import SpeechBackend, SpeechTarget
 from babelcast.speech.breaker import BreakerBackend
 from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, SpeechFrame
+from babelcast.worker.air import AirClock, OnAir
 from babelcast.worker.controls import ControlDesk
 from babelcast.worker.dubbing import Dubbing
 from babelcast.worker.fragments import FragmentLog
@@ -43,6 +54,7 @@ from babelcast.worker.metrics import WorkerMetrics
 from babelcast.worker.output import Output
 from babelcast.worker.programme import Programme
 from babelcast.worker.pulse import next_tick
+from babelcast.worker.source_loss import SourceLoss
 from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
@@ -75,12 +87,14 @@ class WorkerSession:
         self.metrics = metrics or WorkerMetrics()
         self._clock = clock or MonotonicClock()
         self._backend = backend
-        self._delay_ns = round(spec.delay_s * NS_PER_S)
+        self._air = AirClock(round(spec.delay_s * NS_PER_S))
         self._stop = asyncio.Event()
         self._journal = Journal(spec.journal_dir, _RECENT_ENTRIES)
-        self._timeline = SourceTimeline(late_limit_ns=self._delay_ns - _LATE_MARGIN_NS)
-        self._source = SourceAudio(spec.delay_s + 5.0)
-        read_ahead = None if is_live(spec.ingest_url) else self._file_position_ns
+        self._timeline = SourceTimeline(late_limit_ns=self._air.delay_ns - _LATE_MARGIN_NS)
+        self._source = SourceAudio(MAX_DELAY_S + 5.0)  # the delay may grow on air
+        self._loss = SourceLoss(spec.source_loss) if is_live(spec.ingest_url) else None
+        self._ended = False
+        read_ahead = None if self._loss is not None else self._file_position_ns
         self._ingest = Ingest(spec.ingest_url, self._timeline, self, self._clock, wanted_until=read_ahead)
         self._listener: Listener | None = None
         if backend is not None:
@@ -89,8 +103,9 @@ class WorkerSession:
             )
         self._fragments = FragmentLog(spec.stream_id, self.metrics)
         self._outputs = [self._make_output(target) for target in spec.targets]
+        self._on_air = [OnAir(output, self._air) for output in self._outputs]
         self._programmes = [
-            self._make_programme(target, output) for target, output in zip(spec.targets, self._outputs, strict=True)
+            self._make_programme(target, on_air) for target, on_air in zip(spec.targets, self._on_air, strict=True)
         ]
         self._ticks = 0
         controls = spec.controls or spec.own_controls
@@ -102,13 +117,13 @@ class WorkerSession:
         fields = {"language": target.language}
         return Output(target.output_url, self._clock, audio_bitrate=self.spec.audio_bitrate, log_fields=fields)
 
-    def _make_programme(self, target: TargetSpec, output: Output) -> Programme:
+    def _make_programme(self, target: TargetSpec, on_air: OnAir) -> Programme:
         spec = self.spec
         programme = Programme(
             target.language,
             self._source,
-            output,
-            delay_ns=self._delay_ns,
+            on_air,
+            delay_ns=self._air.delay_ns,
             mix=mix_settings(spec),
             fallback=spec.fallback,
             fallback_by_cause=spec.fallback_by_cause,
@@ -154,6 +169,8 @@ class WorkerSession:
     def _steps(self) -> list[Coroutine[Any, Any, None]]:
         steps: list[Coroutine[Any, Any, None]] = [self._ingest.run(), self._pace()]
         steps += [output.run() for output in self._outputs]
+        if self._loss is not None:
+            steps.append(self._loss.run())
         if self._listener is not None:
             steps.append(self._listener.run())
         steps += [programme.dubbing.run() for programme in self._programmes if programme.dubbing is not None]
@@ -166,6 +183,8 @@ class WorkerSession:
     # --- ingest's sink ---
 
     def take_video(self, unit: AccessUnit) -> None:
+        if self._loss is not None:
+            self._loss.note(unit)
         for programme in self._programmes:
             programme.video.put(unit)
 
@@ -195,16 +214,43 @@ class WorkerSession:
         epoch_ns = self._timeline.epoch_ns
         if epoch_ns is None:
             return
-        air_offset_ns = epoch_ns + self._delay_ns
-        due_ns = self._clock.now_ns() - air_offset_ns + LEAD_NS
+        since_epoch_ns = self._clock.now_ns() - epoch_ns
+        due_ns = self._air.due(since_epoch_ns + LEAD_NS)
+        if self._loss is not None:
+            self._loss.watch(since_epoch_ns - self._timeline.end_ns)
+            self._look_for_loss(self._loss, due_ns)
         if due_ns >= -_LEAD_IN_NS:
             for programme in self._programmes:
-                programme.advance(due_ns, air_offset_ns, video_expected=self._ingest.video_coming)
+                programme.advance(due_ns, epoch_ns, video_expected=self._ingest.video_coming)
         if self._ingest.state == "ended" and due_ns > self._timeline.end_ns + LEAD_NS:
             self.request_stop()  # all of the file is on air
         self._ticks += 1
         if self._ticks % _STATUS_EVERY_TICKS == 0:
             self._measure()
+
+    def _look_for_loss(self, loss: SourceLoss, due_ns: int) -> None:
+        still = loss.advance(self._timeline.lost_for_ns(due_ns))
+        for programme in self._programmes:
+            programme.video.still = still
+        if loss.step == "end" and not self._ended:
+            self._ended = True
+            for output in self._outputs:
+                output.end()
+        elif self._ended and self._timeline.lost_for_ns(due_ns + _LEAD_IN_NS) is None:
+            self._ended = False
+            for output in self._outputs:
+                output.begin()
+
+    def set_delay(self, seconds: float) -> None:
+        """Have the delay go there on air, 30 ms a second. Raises ValueError outside its bounds."""
+        if not MIN_DELAY_S <= seconds <= MAX_DELAY_S:
+            raise ValueError(f"the delay must be {MIN_DELAY_S:g} to {MAX_DELAY_S:g} s")
+        before_ns, target_ns = self._air.delay_ns, round(seconds * NS_PER_S)
+        self._air.set_delay(target_ns)
+        # by the smaller of the two what comes too late is judged, by the larger what must be kept
+        self._timeline.limit_lateness(min(before_ns, target_ns) - _LATE_MARGIN_NS)
+        for programme in self._programmes:
+            programme.video.hold(max(before_ns, target_ns))
 
     def _file_position_ns(self) -> int:
         """A file is read as if it came live, two seconds ahead."""
@@ -232,8 +278,9 @@ class WorkerSession:
 
     @property
     def av_sync_delta_ms(self) -> float:
-        """How far the sound's place, found by counting samples, is off its timestamps. Nothing after it adds to it."""
-        return -self._ingest.placement.error_ns / NS_PER_MS
+        """How far sound is early (+) against its own timestamps, and so against its pictures: at its place on the
+        source timeline, and on air while the delay changes."""
+        return (self._ingest.placement.error_ns + self._on_air[0].sound_off_ns) / NS_PER_MS
 
     @property
     def output_sessions(self) -> list[int]:
@@ -278,7 +325,7 @@ class WorkerSession:
             stream_id=self.spec.stream_id,
             generation=self.spec.generation,
             state="stopping" if self._stop.is_set() else state,
-            delay_s=self.spec.delay_s,
+            delay_s=self._air.delay_ns / NS_PER_S,
             separation=self._listener.active_separation if self._listener else "off",
             source_seconds=self._timeline.end_ns / NS_PER_S,
             av_sync_delta_ms=self.av_sync_delta_ms,
@@ -292,6 +339,7 @@ class WorkerSession:
             ),
             controls=self.desk.controls,
             queues={name: depth for name, (depth, _) in self._queues().items()},
+            source_loss=None if self._loss is None or self._loss.step == "end" else self._loss.step,
         )
 
     def _dubbing_error(self) -> str | None:
@@ -309,8 +357,12 @@ class WorkerSession:
             warnings.append("the source has no audio: silence is sent")
         if "video" in missing and unsupported is None:
             warnings.append("the source has no video: sound alone is sent")
-        if self._ingest.state == "reconnecting":
+        if self._ended:
+            warnings.append("the source is lost for good: the programme has ended, and begins anew when it is back")
+        elif self._ingest.state == "reconnecting":
             warnings.append("the source is lost: silence is sent until it is back")
+        if self._loss is not None and self._loss.last_error is not None:
+            warnings.append(f"no slate stands in for a lost source: {self._loss.last_error}")
         if self._timeline.rebases:
             warnings.append(f"the source's timestamps jumped {self._timeline.rebases} times and were re-based")
         if self._listener is not None and self._listener.dropped_blocks:
