@@ -85,8 +85,16 @@ class Interpreter:
         self._heard_words = 0
         self._heard = 0
         self._out_left = b""
+        self._began: float | None = None
+        self._heard_s = 0.0
 
     def hear(self, pcm: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        self._began = self._began or now
+        # sound that comes late was silence meanwhile
+        late = int((now - self._began - self._heard_s - 0.35) * 10) * 2 * _BLOCK
+        pcm = bytes(max(0, late)) + pcm
+        self._heard_s += len(pcm) / 2 / IN_RATE
         self._source += pcm
         data = self._left + pcm
         while len(data) >= 2 * _BLOCK:
@@ -102,6 +110,7 @@ class Interpreter:
     async def steps(self) -> AsyncIterator[Step]:
         loop = asyncio.get_running_loop()
         began, done = loop.time(), 0
+        self._began = began
         while True:
             done += 1
             await asyncio.sleep(max(0.0, began + done * self._script.step_s - loop.time()))

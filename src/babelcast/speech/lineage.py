@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from babelcast.units import NS_PER_MS, NS_PER_S
 
 _SENTENCE_END = re.compile(r"[.!?…。！？؟।]+[\"'”’»)\]]*(?=\s|$)|[。！？]")
-_SENTENCE_BONUS_NS = 1_000 * NS_PER_MS
+_SENTENCE_BONUS_NS = 1_500 * NS_PER_MS
 _TRANSCRIPT_LATE_NS = 2 * NS_PER_S
 _RECOGNISED_AFTER_NS = 700 * NS_PER_MS
 """About how long after its sound a fragment of the transcript comes."""
@@ -78,6 +78,7 @@ class Lineage:
         self.settings = settings or LineageSettings()
         self._runs: deque[_Run] = deque(maxlen=256)
         self._sent_until_ns: int | None = None
+        self._ended = False
         self._audible_until_ns: int | None = None
         self._floor_ns: int | None = None
         self._last_text_ns = -1
@@ -121,6 +122,10 @@ class Lineage:
         else:
             self._runs.append(_Run(start_ns, end_ns, self._sentence_in))
 
+    def ended(self) -> None:
+        """No more source comes."""
+        self._ended = True
+
     def heard(self, text: str) -> None:
         """A fragment of the source's transcript came."""
         if self._sent_until_ns is None or not text:
@@ -138,7 +143,7 @@ class Lineage:
 
     def _over(self, run: _Run) -> bool:
         until = self._sent_until_ns or 0
-        return run is not self._runs[-1] or until - run.end_ns >= self.settings.pause_s * NS_PER_S
+        return self._ended or run is not self._runs[-1] or until - run.end_ns >= self.settings.pause_s * NS_PER_S
 
     # the output
 
@@ -173,33 +178,39 @@ class Lineage:
         """
         if self._floor_ns is None or not self._chunks or self._audible_until_ns is None:
             return None
-        bound_start, bound_end = self._sent_when(out_start_ns + 1), self._sent_when(out_end_ns)
+        (bound_start, made), (bound_end, _) = self._came(out_start_ns + 1), self._came(out_end_ns)
         if self._audible_until_ns < bound_start - self.settings.max_lag_s * NS_PER_S:
             return None
         duration = out_end_ns - out_start_ns
-        start = self._matched(bound_start) if opens else self._floor_ns
+        start = self._matched(made) if opens else self._floor_ns
         earliest = bound_start - round(self.settings.max_lag_s * NS_PER_S)
         start = max(min(start, bound_start - _LEAST_LAG_NS), earliest, self._floor_ns)
         end = self._end(start, duration, closes)
-        end = min(max(end, start + _LEAST_SPAN_NS), max(bound_end - _LEAST_LAG_NS, start + _LEAST_SPAN_NS))
+        latest = bound_end if self._ended else bound_end - _LEAST_LAG_NS
+        end = min(max(end, start + _LEAST_SPAN_NS), max(latest, start + _LEAST_SPAN_NS))
         if end > bound_end:
             return None
         self._floor_ns = end
-        return Span(start, end, max(bound_start - start, 0))
+        return Span(start, end, max(made - start, 0))
 
-    def _sent_when(self, out_ns: int) -> int:
-        """Source sent when the output had come up to ``out_ns``. Forgets what no later call needs."""
+    def _came(self, out_ns: int) -> tuple[int, int]:
+        """Source sent when that sound had come, and when it was made: a service that sends bursts makes their sound
+        in real time all the same, so the start of a chunk is as old as the chunk is long.
+
+        Forgets what no later call needs.
+        """
         while len(self._chunks) > 1 and self._chunks[0][0] < out_ns:
             self._chunks.popleft()
-        return self._chunks[0][1]
+        end_ns, sent_ns = self._chunks[0]
+        return sent_ns, sent_ns - max(0, end_ns - out_ns)
 
-    def _matched(self, bound_ns: int) -> int:
-        """The onset in the source that an onset of the output speaks."""
+    def _matched(self, made_ns: int) -> int:
+        """The onset in the source that an onset of the output speaks. The very first speaks the first."""
         assert self._floor_ns is not None
         best, best_cost = None, 0
         for run in self._runs:
             start = max(run.start_ns, self._floor_ns)
-            lag = bound_ns - start
+            lag = made_ns - start
             if run.end_ns - start < _LEAST_LAG_NS or not _LEAST_LAG_NS <= lag <= self.settings.max_lag_s * NS_PER_S:
                 continue
             cost = abs(lag - self._lag_ns)
@@ -207,10 +218,12 @@ class Lineage:
                 cost -= _SENTENCE_BONUS_NS
             if best is None or cost < best_cost:
                 best, best_cost = start, cost
+            if not self._matches:
+                break
         if best is None:
-            return max(self._floor_ns, bound_ns - self._lag_ns)
-        step = 1.0 if not self._matches else _LAG_STEP
-        self._lag_ns += round(step * (bound_ns - best - self._lag_ns))
+            return max(self._floor_ns, made_ns - self._lag_ns)
+        step = _LAG_STEP if self._matches else 1.0
+        self._lag_ns += round(step * (made_ns - best - self._lag_ns))
         self._matches += 1
         return best
 

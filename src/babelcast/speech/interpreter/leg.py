@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 _MAX_HELD = 64
 _STALL_S = 0.8
 """A piece in progress that gets no more sound for this long is taken as it is."""
+_NEW_S = 2.5
+"""What comes after no sound at all for this long is something new: no service's bursts are further apart."""
 
 
 class Leg:
@@ -85,7 +87,8 @@ class Leg:
                 self._mute_s += seconds
 
     async def finish(self) -> bool:
-        """See :meth:`babelcast.speech.interpreter.connection.Connection.finish`."""
+        """No more source comes. See :meth:`babelcast.speech.interpreter.connection.Connection.finish`."""
+        self.lineage.ended()
         try:
             return await self._connection.finish()
         except SpeechError as error:
@@ -163,6 +166,8 @@ class Leg:
 
     def _sound(self, sound: Sound) -> None:
         before_ns = self._voice.position_ns
+        if self._clock.now_ns() - self._sound_ns > _NEW_S * NS_PER_S:
+            self._voice.pause()
         pieces = self._voice.add(sound)
         self._sound_ns = self._clock.now_ns()
         self._meter.seconds_out += (self._voice.position_ns - before_ns) / NS_PER_S

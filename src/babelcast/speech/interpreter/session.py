@@ -205,12 +205,14 @@ class InterpreterSession:
     async def _pump(self) -> ClosedEvent:
         """A chunk to every connection whenever one is due, and everything else in between."""
         chunk_s = self._connector.chunk_ms / 1_000
-        due_ns = self._clock.now_ns()
+        due_ns = not_before_ns = self._clock.now_ns()
         while True:
-            wait_s = (due_ns - self._clock.now_ns()) / NS_PER_S
+            wait_s = (max(due_ns, not_before_ns) - self._clock.now_ns()) / NS_PER_S
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
             fed = await self._feed(due_ns)
+            if fed is not None:
+                not_before_ns = self._clock.now_ns() + round(chunk_s / self._settings.catch_up * NS_PER_S)
             await self._maintain()
             if self._is_finished():
                 return ClosedEvent("finished", "all was dubbed", retryable=False)

@@ -64,7 +64,7 @@ class Voice:
         pieces: list[Piece] = []
         if sound.rate != self._rate:
             pieces += self.flush()
-            self._rate, self._rest = sound.rate, b""
+            self._rate = sound.rate
         pcm = self._rest + sound.pcm
         size = round(self._rate * _FRAME_S)
         whole = len(pcm) // (2 * size) * size
@@ -78,9 +78,15 @@ class Voice:
         return pieces
 
     def flush(self) -> list[Piece]:
-        """What is in progress, as it is: the output stalls or ends."""
+        """What is in progress, as it is: the output stalls or ends. It may go on where it stopped."""
         self._rest = b""
-        return self._cut(len(self._frames), closes=True)
+        pieces = self._cut(len(self._frames), closes=False)
+        self._frames.clear()
+        return pieces
+
+    def pause(self) -> None:
+        """Nothing came for so long that what comes next is something new."""
+        self._opens = True
 
     def _take(self, frame: Pcm, loud: bool) -> list[Piece]:
         self._frames.append((frame, loud))
@@ -100,9 +106,8 @@ class Voice:
         if self._quiet >= _END_FRAMES:
             return self._cut(len(self._frames) - self._quiet + _MARGIN_FRAMES, closes=True)
         if len(self._frames) >= self._max_frames:
-            tail = [float(np.mean(np.square(part))) for part, _ in self._frames[-_CUT_FRAMES:]]
-            quietest = len(self._frames) - len(tail) + int(np.argmin(tail))
-            return self._cut(quietest + 1, closes=False)
+            latest_first = [float(np.mean(np.square(part))) for part, _ in self._frames[: -_CUT_FRAMES - 1 : -1]]
+            return self._cut(len(self._frames) - int(np.argmin(latest_first)), closes=False)
         return []
 
     def _cut(self, count: int, *, closes: bool) -> list[Piece]:
