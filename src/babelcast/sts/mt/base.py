@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A glossary entry: ``source`` is what is said, ``targets`` what it must become by language tag (``es``,
+    ``pt-br``); in a language that is not named it stays as it is."""
+
+    source: str
+    targets: Mapping[str, str] = field(default_factory=dict)
+
+    def for_language(self, tag: str) -> str:
+        return self.targets.get(tag.lower()) or self.targets.get(primary(tag)) or self.source
+
+
 class Translator(Protocol):
-    """Implemented by apertium.ApertiumTranslator. Safe to call from several threads."""
+    """Implemented by apertium.ApertiumTranslator and ct2.Ct2Translator; hold.HoldingTranslator and
+    several.Translators wrap others. Safe to call from several threads."""
 
     @property
     def name(self) -> str: ...
@@ -21,11 +36,16 @@ class Translator(Protocol):
         ...
 
     def translate(self, text: str, source: str, target: str) -> str:
-        """``text`` is one clause as recognised: lower case, no punctuation. The answer has neither a capital at
-        its start nor a final stop unless the words demand it.
+        """``text`` is one clause as recognised: lower case without punctuation from some recognisers, written out from
+        others. The answer need have neither a capital at its start nor a final stop.
 
         Raises UnsupportedLanguageError, or SpeechError (``engine_failed``, ``deadline``).
         """
         ...
 
     def close(self) -> None: ...
+
+
+def primary(tag: str) -> str:
+    """The language of a tag without region or script, in lower case."""
+    return tag.split("-")[0].lower()

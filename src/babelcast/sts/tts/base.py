@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+import numpy as np
 
 from babelcast.units import Pcm
 from babelcast.wire import Voice
+
+Gender = Literal["female", "male"]
+
+MAX_TEMPO = 1.35
+"""Fastest speaking rate, as a multiple of a voice's own, that stays easy to understand."""
+_SILENCE = 0.004
+"""Samples below this level (-48 dBFS) at either end are cut off; voices peak near -6 dBFS."""
+_EDGE_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +35,8 @@ class Speech:
 
 
 class Synthesizer(Protocol):
-    """Implemented by espeak.EspeakSynthesizer. Safe to call from several threads."""
+    """Implemented by espeak.EspeakSynthesizer and sherpa.SherpaSynthesizer; several.Synthesizers joins them. Safe to
+    call from several threads."""
 
     @property
     def name(self) -> str: ...
@@ -33,9 +45,18 @@ class Synthesizer(Protocol):
     def voices(self) -> tuple[Voice, ...]: ...
 
     def resolve(self, language: str, voice: str | None) -> str:
-        """The voice that ``speak`` will use for ``voice`` (None: the language's default).
+        """The voice that ``speak`` will use for ``voice`` (None: the language's default; ``female``, ``male``: the
+        first of that gender).
 
         Raises UnsupportedLanguageError when there is none.
+        """
+        ...
+
+    def pick(self, language: str, speaker: int, gender: Gender | None = None) -> str:
+        """A voice for the ``speaker``-th person of a programme, counted from 0: the same one each time, another one for
+        each person as far as there are voices, of their gender where it is known and the language has one.
+
+        Raises UnsupportedLanguageError when no voice speaks the language.
         """
         ...
 
@@ -46,3 +67,33 @@ class Synthesizer(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def voices_for(voices: Sequence[Voice], language: str) -> list[Voice]:
+    """Those that speak ``language``: of its very tag if there are any, else of its language."""
+    tag = language.lower()
+    exact = [voice for voice in voices if voice.language.lower() == tag]
+    return exact or [voice for voice in voices if voice.language.split("-")[0].lower() == tag.split("-")[0]]
+
+
+def pick_voice(voices: Sequence[Voice], speaker: int, gender: Gender | None) -> Voice:
+    """See :meth:`Synthesizer.pick`; ``voices`` all speak the language and are not empty. Pure."""
+    fitting = [voice for voice in voices if voice.gender == gender] if gender else list(voices)
+    fitting = fitting or list(voices)
+    return fitting[speaker % len(fitting)]
+
+
+def tempo_for(length_s: float, target_s: float | None) -> float:
+    """How much faster than its natural ``length_s`` something must be said to fit ``target_s``: 1 to MAX_TEMPO."""
+    if target_s is None or length_s <= target_s:
+        return 1.0
+    return min(length_s / max(target_s, 0.1), MAX_TEMPO)
+
+
+def trimmed(samples: Pcm, rate: int) -> Pcm:
+    """``samples`` without the silence at their ends, 5 ms left of it."""
+    loud = np.flatnonzero(np.abs(samples) > _SILENCE)
+    if not len(loud):
+        return samples[:0]
+    edge = int(_EDGE_S * rate)
+    return samples[max(0, loud[0] - edge) : loud[-1] + edge]

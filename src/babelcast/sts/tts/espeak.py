@@ -15,20 +15,17 @@ import wave
 import numpy as np
 
 from babelcast.errors import MissingDependencyError, SpeechError, UnsupportedLanguageError
-from babelcast.sts.tts.base import Speech
+from babelcast.sts.tts.base import MAX_TEMPO, Gender, Speech, tempo_for, trimmed
 from babelcast.units import Pcm
 from babelcast.wire import Voice
+
+__all__ = ["MAX_TEMPO", "NORMAL_WPM", "RATE", "EspeakSynthesizer", "resynthesize", "synthesize"]
 
 RATE = 22_050
 """espeak-ng's native sample rate in Hz."""
 NORMAL_WPM = 170
-MAX_TEMPO = 1.35
-"""Fastest speaking rate, as a multiple of :data:`NORMAL_WPM`."""
 
 _TIMEOUT_S = 5.0
-_SILENCE = 0.004
-"""Samples below this level (-48 dBFS) at either end are cut off; the voice peaks near -6 dBFS."""
-_EDGE_S = 0.005
 _VOICE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*(\+[A-Za-z0-9]{1,20})?")
 _WRITTEN = re.compile(rf"espeak-ng:({_VOICE.pattern})@(\d{{2,3}})")
 
@@ -43,11 +40,15 @@ _LANGUAGES = {
     "fr": "fr",
     "ca": "ca",
     "pt": "pt",
+    "pt-br": "pt-br",
+    "de": "de",
     "it": "it",
     "ro": "ro",
     "eo": "eo",
 }
 _GENDERS = {"female": "+f2", "male": "+m3"}
+# one variant for each person of a programme; the first is the default
+_VARIANTS = {"female": ("+f2", "+f4", "+f3", "+f1"), "male": ("+m3", "+m1", "+m7", "+m2")}
 
 
 def synthesize(text: str, voice: str, rate_wpm: int) -> Pcm:
@@ -65,7 +66,7 @@ def synthesize(text: str, voice: str, rate_wpm: int) -> Pcm:
         raise SpeechError("espeak-ng does not answer", code="deadline", retryable=True) from error
     except (subprocess.CalledProcessError, OSError) as error:
         raise SpeechError(f"espeak-ng failed: {error}", code="engine_failed", retryable=True) from error
-    return _trim(_samples(done.stdout))
+    return trimmed(_samples(done.stdout), RATE)
 
 
 def resynthesize(text: str, written_voice: str) -> Pcm | None:
@@ -88,14 +89,6 @@ def _samples(wav: bytes) -> Pcm:
     return np.frombuffer(raw[: len(raw) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)
 
 
-def _trim(samples: Pcm) -> Pcm:
-    loud = np.flatnonzero(np.abs(samples) > _SILENCE)
-    if not len(loud):
-        return samples[:0]
-    edge = int(_EDGE_S * RATE)
-    return samples[max(0, loud[0] - edge) : loud[-1] + edge]
-
-
 class EspeakSynthesizer:
     name = "espeak-ng"
 
@@ -114,11 +107,22 @@ class EspeakSynthesizer:
             )
         )
 
-    def resolve(self, language: str, voice: str | None) -> str:
+    def pick(self, language: str, speaker: int, gender: Gender | None = None) -> str:
+        base = self._base(language)
+        order = ("female", "male") if gender is None else (gender,)
+        variants = _VARIANTS[order[speaker % len(order)]]
+        return base + variants[speaker // len(order) % len(variants)]
+
+    @staticmethod
+    def _base(language: str) -> str:
         tag = language.lower()
         base = _LANGUAGES.get(tag) or _LANGUAGES.get(tag.split("-")[0])
         if base is None:
             raise UnsupportedLanguageError(f"no voice speaks {language}", code="unsupported_language")
+        return base
+
+    def resolve(self, language: str, voice: str | None) -> str:
+        base = self._base(language)
         if voice is None or voice in _GENDERS:
             return base + _GENDERS[voice or "female"]
         if not _VOICE.fullmatch(voice) or voice.split("-")[0].split("+")[0] != base.split("-")[0]:
@@ -128,8 +132,8 @@ class EspeakSynthesizer:
     def speak(self, text: str, voice: str, target_s: float | None = None) -> Speech:
         wpm = NORMAL_WPM
         samples = synthesize(text, voice, wpm)
-        if target_s is not None and len(samples) > target_s * RATE:
-            tempo = min(len(samples) / (max(target_s, 0.1) * RATE), MAX_TEMPO)
+        tempo = tempo_for(len(samples) / RATE, target_s)
+        if tempo > 1:
             wpm = round(NORMAL_WPM * tempo)
             samples = synthesize(text, voice, wpm)
         return Speech(samples, RATE, f"{self.name}:{voice}@{wpm}")

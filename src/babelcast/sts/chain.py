@@ -1,0 +1,241 @@
+"""Recognition, translation and synthesis joined: loaded once, shared by all sessions.
+
+One recognition can serve several target languages: :meth:`ChainEngine.recognizer` hears, and each
+:class:`TargetChain` says what was heard in its language.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import soxr
+
+from babelcast.errors import UnsupportedLanguageError
+from babelcast.sts.asr.base import AsrEngine, AsrOptions, Recognizer, Word
+from babelcast.sts.denoise import WINDOW, Denoiser
+from babelcast.sts.engine import FragmentResult
+from babelcast.sts.mt.base import Term, Translator, primary
+from babelcast.sts.mt.hold import HoldingTranslator
+from babelcast.sts.session import DubSession
+from babelcast.sts.text import believable, source_text, spoken_text
+from babelcast.sts.tts.base import Gender, Speech, Synthesizer
+from babelcast.sts.vad import CHUNK, CHUNK_BYTES, RATE, SileroVad, SpeechGate, Vad
+from babelcast.units import Pcm
+from babelcast.wire import Language, StageTimes, Start, Voice
+
+log = logging.getLogger(__name__)
+
+_FADE_S = 0.02
+_MIN_SPEECH_CHUNKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A clause in one target language; ``speech`` is empty where there is nothing to say."""
+
+    translation: str
+    speech: Speech | None
+    mt_ms: float
+    tts_ms: float
+
+
+class TargetChain:
+    """One target language of a session. Holds nothing that must be freed; safe to call from several threads."""
+
+    def __init__(self, source: str, language: str, voice: str, translator: Translator, tts: Synthesizer) -> None:
+        self.source, self.language, self.voice = source, language, voice
+        self._translator, self._tts = translator, tts
+
+    def voice_of(self, speaker: int, gender: Gender | None = None) -> str:
+        """The voice of the ``speaker``-th person of the programme (0: the session's own voice, as far as it fits)."""
+        return self._tts.pick(self.language, speaker, gender)
+
+    def render(
+        self,
+        transcript: str,
+        *,
+        ends: bool,
+        question: bool = False,
+        target_s: float | None = None,
+        voice: str | None = None,
+        source: str | None = None,
+    ) -> Rendered:
+        """Translate and say a clause. ``ends``: it ends in a pause; ``target_s``: how long it should be; ``source``:
+        what is spoken, where it was detected. Raises SpeechError, UnsupportedLanguageError."""
+        times = [time.perf_counter()]
+        translation = self._translator.translate(transcript, source or self.source, self.language)
+        text = spoken_text(translation, self.language, ends=ends, question=question)
+        times.append(time.perf_counter())
+        speech = self._tts.speak(text, voice or self.voice, target_s) if text else None
+        times.append(time.perf_counter())
+        mt_ms, tts_ms = ((after - before) * 1e3 for before, after in pairwise(times))
+        return Rendered(text, speech if speech and len(speech.samples) else None, mt_ms, tts_ms)
+
+
+class ChainEngine:
+    """See :class:`babelcast.sts.engine.Engine`. Owns its three engines. ``terms`` are the glossary of the service."""
+
+    def __init__(
+        self,
+        asr: AsrEngine,
+        translator: Translator,
+        synthesizer: Synthesizer,
+        *,
+        terms: Sequence[Term] = (),
+        vad: Callable[[], Vad] = SileroVad,
+    ) -> None:
+        self._asr = asr
+        self._translator = translator
+        self._synthesizer = synthesizer
+        self._terms = tuple(terms)
+        self._vad = vad
+        self._preloading = threading.Lock()
+
+    @property
+    def stages(self) -> tuple[str, str, str]:
+        return self._asr.name, self._translator.name, self._synthesizer.name
+
+    @property
+    def languages(self) -> tuple[Language, ...]:
+        spoken = {primary(voice.language) for voice in self._synthesizer.voices}
+        understood = set(self._asr.languages)
+        return tuple(
+            Language(source=source, target=target)
+            for source, target in self._translator.pairs
+            if source in understood and target in spoken
+        )
+
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        targets = {language.target for language in self.languages}
+        return tuple(voice for voice in self._synthesizer.voices if primary(voice.language) in targets)
+
+    def preload(self) -> None:
+        with self._preloading:
+            self._asr.preload()
+            for language in self.languages:
+                self._translator.preload(language.source, language.target)
+
+    def resolve_voice(self, source: str, target: str, voice: str | None) -> str:
+        pairs = {(language.source, language.target) for language in self.languages}
+        if (primary(source), primary(target)) not in pairs:
+            here = sorted(" to ".join(pair) for pair in pairs)
+            raise UnsupportedLanguageError(
+                f"speech can't be dubbed from {source} to {target} here",
+                code="unsupported_language",
+                hint="installed: " + ", ".join(here[:30]) + (" …" if len(here) > 30 else ""),
+            )
+        return self._synthesizer.resolve(target, voice)
+
+    def recognizer(self, source: str | None, terms: Sequence[Term] = ()) -> Recognizer:
+        """A session's ears; ``source`` None detects the language. The caller closes it (or :meth:`recycle`)."""
+        hints = dict.fromkeys(term.source for term in (*terms, *self._terms))
+        return self._asr.open(AsrOptions(source, tuple(hints)))
+
+    def recycle(self, recognizer: Recognizer) -> None:
+        self._asr.recycle(recognizer)
+
+    def target(self, source: str, language: str, voice: str | None = None, terms: Sequence[Term] = ()) -> TargetChain:
+        """One target language of a session. ``terms`` go before the service's own. Raises UnsupportedLanguageError."""
+        resolved = self.resolve_voice(source, language, voice)
+        return TargetChain(source, language, resolved, self._holding(terms), self._synthesizer)
+
+    def _holding(self, terms: Sequence[Term]) -> Translator:
+        own = {term.source.casefold() for term in terms}
+        return HoldingTranslator(
+            self._translator, (*terms, *(term for term in self._terms if term.source.casefold() not in own))
+        )
+
+    def open(self, start: Start, session_id: str) -> DubSession:
+        voice = self.resolve_voice(start.source_language, start.target_language, start.voice)
+        return DubSession(
+            start,
+            session_id,
+            voice,
+            vad=self._vad(),
+            recognizer=self.recognizer(start.source_language),
+            translator=self._holding(()),
+            synthesizer=self._synthesizer,
+        )
+
+    def process(
+        self, samples: Pcm, rate: int, source: str, target: str, voice: str | None, sequence: int
+    ) -> FragmentResult:
+        began = time.perf_counter()
+        chain = self.target(source, target, voice)
+        silence = np.zeros(len(samples), np.float32)
+        pcm = (soxr.resample(samples, rate, RATE).clip(-1, 1) * 32767).astype("<i2").tobytes()
+        speech, clean = hear(pcm, self._vad())
+        times = [began, time.perf_counter()]
+        if speech is None:
+            return FragmentResult(silence, "", "", _stages(times))
+        words = self._recognize(clean, source)
+        times.append(time.perf_counter())
+        if not believable(words):
+            return FragmentResult(silence, "", "", _stages(times))
+        transcript = source_text(words)
+        first, last = speech
+        rendered = chain.render(transcript, ends=False, target_s=(last - first) * CHUNK / RATE)
+        times += [times[-1] + rendered.mt_ms / 1e3, times[-1] + (rendered.mt_ms + rendered.tts_ms) / 1e3]
+        if rendered.speech is None:
+            return FragmentResult(silence, transcript, rendered.translation, _stages(times))
+        dub = soxr.resample(rendered.speech.samples, rendered.speech.rate, rate)
+        placed = place(dub, first * CHUNK * rate // RATE, len(samples), rate)
+        times.append(time.perf_counter())
+        return FragmentResult(placed, transcript, rendered.translation, _stages(times))
+
+    def _recognize(self, pcm: bytes, source: str) -> list[Word]:
+        recognizer = self.recognizer(source)
+        try:
+            recognizer.start()
+            recognizer.feed(pcm)
+            return recognizer.finish()
+        finally:
+            self.recycle(recognizer)
+
+    def close(self) -> None:
+        self._asr.close()
+        self._translator.close()
+        self._synthesizer.close()
+
+
+def hear(pcm: bytes, vad: Vad | None = None) -> tuple[tuple[int, int] | None, bytes]:
+    """The span with speech in chunks (None: there is none), and the sound cleaned for the recogniser."""
+    vad, gate, denoiser = vad or SileroVad(), SpeechGate(), Denoiser()
+    pcm += bytes(-len(pcm) % CHUNK_BYTES + CHUNK_BYTES * (WINDOW // CHUNK))  # what the filter holds back comes out
+    spoken: list[int] = []
+    clean = []
+    for start in range(0, len(pcm), CHUNK_BYTES):
+        gate.push(vad.probability(pcm[start : start + CHUNK_BYTES]))
+        if gate.onset is not None and gate.pause == 0:
+            spoken = spoken or list(range(gate.onset, gate.position - 1))
+            spoken.append(gate.position - 1)
+        clean.append(denoiser.push(pcm[start : start + CHUNK_BYTES], speech=not gate.quiet))
+    if len(spoken) < _MIN_SPEECH_CHUNKS:
+        return None, b""
+    return (spoken[0], spoken[-1] + 1), b"".join(clean)
+
+
+def place(speech: Pcm, start: int, length: int, rate: int) -> Pcm:
+    """``speech`` in ``length`` samples of silence, at ``start`` or as much before as it needs; what does not fit
+    is faded out."""
+    out = np.zeros(length, np.float32)
+    start = max(0, min(start, length - len(speech)))
+    fitting = speech[: length - start].astype(np.float32)
+    if len(fitting) < len(speech):
+        fade = min(int(_FADE_S * rate), len(fitting))
+        fitting[len(fitting) - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
+    out[start : start + len(fitting)] = fitting
+    return out
+
+
+def _stages(times: list[float]) -> StageTimes:
+    names = ("vad_ms", "asr_ms", "mt_ms", "tts_ms", "fit_ms")
+    spent = {name: (after - before) * 1e3 for name, (before, after) in zip(names, pairwise(times), strict=False)}
+    return StageTimes(**spent, total_ms=(times[-1] - times[0]) * 1e3)
