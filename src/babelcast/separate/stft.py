@@ -62,6 +62,7 @@ class StftSeparator:
     """Implements Separator with any Estimator."""
 
     latency_samples = BATCH * HOP + vad.LOOKAHEAD + FRAME - HOP
+    batch_samples = BATCH * HOP
 
     def __init__(self, estimator: Estimator) -> None:
         self._estimator = estimator
@@ -80,7 +81,7 @@ class StftSeparator:
         done: list[Separated] = []
         while self._taken >= self._analysed + BATCH * HOP + vad.LOOKAHEAD:
             done.append(self._batch(BATCH))
-        return _joined(done)
+        return joined(done)
 
     def flush(self) -> Separated:
         """See Separator."""
@@ -92,9 +93,13 @@ class StftSeparator:
         while hops > 0:
             done.append(self._batch(min(hops, BATCH)))
             hops -= BATCH
-        out = _joined(done)
+        out = joined(done)
         self._restart()
         return Separated(out.background[:rest], out.speech[:rest])
+
+    def hand_over(self) -> Separated:
+        """See Separator."""
+        return self.flush()
 
     def _restart(self) -> None:
         self._gate.restart()
@@ -136,11 +141,12 @@ class StftSeparator:
         speech, quiet = self._gate.at(np.maximum(centres, 0))
         channels = np.ascontiguousarray(part.T)
         windows = np.lib.stride_tricks.sliding_window_view(channels, FRAME, axis=1)[:, ::HOP]
-        spectra = np.fft.rfft((windows * _WINDOW).transpose(1, 0, 2), axis=-1)  # of float32 it is complex64
+        spectra = np.fft.rfft((windows * _WINDOW).transpose(1, 0, 2), axis=-1).astype(np.complex64, copy=False)
         return self._estimator.speech(Frames(spectra, speech, quiet))
 
 
-def _joined(parts: list[Separated]) -> Separated:
+def joined(parts: list[Separated]) -> Separated:
+    """One after another."""
     if not parts:
         return nothing()
     if len(parts) == 1:

@@ -98,9 +98,8 @@ class WorkerSession:
         self._ingest = Ingest(spec.ingest_url, self._timeline, self, self._clock, wanted_until=read_ahead)
         self._listener: Listener | None = None
         if backend is not None:
-            self._listener = Listener(
-                make_separator(spec.separation, spec.separation_model), self._source.write_background, self._take_speech
-            )
+            separator = make_separator(spec.separation, spec.separation_model, delay_s=spec.delay_s)
+            self._listener = Listener(separator, self._source.write_background, self._take_speech)
         self._fragments = FragmentLog(spec.stream_id, self.metrics)
         self._outputs = [self._make_output(target) for target in spec.targets]
         self._on_air = [OnAir(output, self._air) for output in self._outputs]
@@ -365,8 +364,10 @@ class WorkerSession:
             warnings.append(f"no slate stands in for a lost source: {self._loss.last_error}")
         if self._timeline.rebases:
             warnings.append(f"the source's timestamps jumped {self._timeline.rebases} times and were re-based")
-        if self._listener is not None and self._listener.dropped_blocks:
-            warnings.append("this machine is too slow for separation: background was lost")
+        if self._listener is not None:
+            warnings += self._listener.warnings
+            if self._listener.dropped_blocks:
+                warnings.append("this machine is too slow for separation: background and dub were lost")
         for programme in self._programmes:
             if programme.video.dropped:
                 warnings.append(f"{programme.video.dropped} pictures were dropped ({programme.language})")
