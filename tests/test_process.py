@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from babelcast.errors import LaunchError
-from babelcast.process import Child
+from babelcast.process import Child, read_exit, start_time, write_exit
 
 pytestmark = pytest.mark.integration
 
@@ -134,3 +135,20 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen within 10 s"
         time.sleep(0.05)
+
+
+def test_an_exit_status_that_is_left_is_that_process_s_alone(tmp_path: Path) -> None:
+    pid, started = os.getpid(), start_time(os.getpid()) or 0.0
+    assert read_exit(tmp_path, pid, started) is None
+    write_exit(tmp_path, 64)
+    assert read_exit(tmp_path, pid, started) == 64
+    assert read_exit(tmp_path, pid, started + 1) is None, "another one with the same number"
+    (tmp_path / "exit.json").write_text('{"pid":')
+    assert read_exit(tmp_path, pid, started) is None
+
+
+def test_a_worker_leaves_its_exit_status(tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text("{}")
+    command = [sys.executable, "-m", "babelcast", "worker", "--spec", str(tmp_path / "spec.json")]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 64
+    assert json.loads((tmp_path / "exit.json").read_text())["status"] == 64

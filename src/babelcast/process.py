@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import json
 import logging
 import os
 import random
@@ -42,6 +43,27 @@ def start_time(pid: int) -> float | None:
         return None
     fields = stat[stat.rindex(")") + 2 :].split()  # the name before may hold blanks and brackets
     return None if fields[0] in "ZX" else float(fields[19])
+
+
+def write_exit(folder: Path, status: int) -> None:
+    """Leave our exit status in ``folder/exit.json``, as the last thing we do: whoever adopted us is not our parent and
+    can't learn it otherwise. Where there is none, we were killed or crashed."""
+    pid = os.getpid()
+    record = {"pid": pid, "pid_start_time": start_time(pid), "status": status}
+    temporary = folder / "exit.json.tmp"
+    with contextlib.suppress(OSError):  # a full disk must not change how we end
+        temporary.write_text(json.dumps(record), encoding="utf-8")
+        temporary.replace(folder / "exit.json")
+
+
+def read_exit(folder: Path, pid: int, started: float) -> int | None:
+    """The exit status that the process of that PID and start time left; None where it left none."""
+    try:
+        record = json.loads((folder / "exit.json").read_bytes())
+        same = record["pid"] == pid and record["pid_start_time"] == started
+        return int(record["status"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class Child:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -200,6 +201,53 @@ async def test_a_worker_is_adopted_by_the_next_launcher(tmp_path: Path, workers:
         await second.stop("a", 5.0)
         assert (await only(second)).state == "succeeded"
     assert workers.pids() == []
+
+
+@pytest.mark.parametrize("left", [64, 0, None])
+async def test_an_adopted_worker_s_exit_status_is_what_it_left(
+    tmp_path: Path, workers: FakeWorkers, left: int | None
+) -> None:
+    first = launcher(tmp_path, workers, adopt=True)
+    async with first.running():
+        await first.ensure(spec(), 3)
+        pid = (await in_state(first, "running")).pid
+    assert pid is not None
+    script = f"import asyncio, sys; {ADOPT}"
+    folder = tmp_path / "state" / "workers" / "a" / "3"
+    record = {"pid": pid, "pid_start_time": start_time(pid), "status": left}
+    if left is not None:
+        (folder / "exit.json").write_text(json.dumps(record))
+    adopter = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, str(tmp_path / "state"), stdout=subprocess.PIPE
+    )
+    assert adopter.stdout is not None
+    async with asyncio.timeout(30):
+        assert await adopter.stdout.readline() == b"adopted\n"
+        workers.behave(f"exit-now={left or 0}")
+        words = (await adopter.stdout.readline()).decode().split(maxsplit=2)
+        await adopter.wait()
+    wanted = {64: ["failed", "64"], 0: ["succeeded", "0"], None: ["failed", "None"]}[left]
+    assert words[:2] == wanted
+    if left is None:
+        assert "left no exit status" in words[2]
+
+
+ADOPT = """
+from pathlib import Path
+from babelcast.orchestrator.launchers.process import ProcessLauncher
+
+async def main(state):
+    launcher = ProcessLauncher(Path(state), orphans="adopt")
+    async with launcher.running():
+        while (await launcher.list())[0].state != "running":
+            await asyncio.sleep(0.05)
+        print("adopted", flush=True)
+        while (handle := (await launcher.list())[0]).state not in ("failed", "succeeded"):
+            await asyncio.sleep(0.05)
+        print(handle.state, handle.exit_code, handle.reason, flush=True)
+
+asyncio.run(main(sys.argv[1]))
+"""
 
 
 async def test_a_worker_that_died_meanwhile_is_not_adopted(tmp_path: Path, workers: FakeWorkers) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from babelcast.errors import ConfigError
+from babelcast.process import write_exit
 from babelcast.spec import WorkerSpec
 
 _EXIT_NEVER = 64
@@ -50,10 +51,19 @@ def command(spec_file: Path | None, log_format: Any, log_level: str, **flags: An
         spec = _read(spec_file) if spec_file else _from_flags(flags)
     except ConfigError as error:
         click.echo(f"babelcast: {error}", err=True)
+        if spec_file is not None:
+            write_exit(spec_file.parent, _EXIT_NEVER)
         sys.exit(_EXIT_NEVER)
     from babelcast.worker.main import run_worker
 
-    sys.exit(run_worker(spec, spec_file.parent if spec_file else None))
+    folder = spec_file.parent if spec_file else None
+    status = 1
+    try:
+        status = run_worker(spec, folder)
+    finally:
+        if folder is not None:
+            write_exit(folder, status)
+    sys.exit(status)
 
 
 def _read(file: Path) -> WorkerSpec:

@@ -102,6 +102,8 @@ class SupervisedWorker:
         health = asyncio.create_task(self._watch_health(), name=f"health of {self._folder.stream_id}")
         try:
             exit_code = await self._process.wait()
+            if exit_code is None:  # adopted: not our child
+                exit_code = self._folder.read_exit(self._process.pid, self._process.start_time)
         finally:
             health.cancel()
             await asyncio.gather(health, return_exceptions=True)
@@ -191,7 +193,7 @@ class SupervisedWorker:
 
 def _why(exit_code: int | None, last_words: str | None) -> str:
     if exit_code is None:
-        text = "the worker is gone"
+        text = "the worker was killed or crashed: it left no exit status"
     elif exit_code < 0:
         text = f"the worker was killed by signal {-exit_code}"
     else:

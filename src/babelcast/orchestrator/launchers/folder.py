@@ -5,6 +5,7 @@ spec.json     what the worker is told; readable by its owner alone, for it may h
               exactly as long as the worker may live.
 launch.json   PID and start time, written by us as soon as it is started
 worker.json   the WorkerRecord, written by the worker once it listens
+exit.json     its exit status, written by the worker as the last thing it does; absent when it was killed
 worker.log    what it wrote; bounded, with ``worker.log.1`` before it
 ============  =========================================================================================
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from babelcast.process import read_exit
 from babelcast.spec import WorkerRecord, WorkerSpec
 from babelcast.telemetry.redact import redact
 
@@ -77,6 +79,10 @@ class WorkerFolder:
             return WorkerRecord.model_validate_json((self.path / "worker.json").read_bytes())
         except (OSError, ValidationError):
             return None
+
+    def read_exit(self, pid: int, started: float) -> int | None:
+        """The exit status that the worker left; None when it was killed or crashed."""
+        return read_exit(self.path, pid, started)
 
     def mark_ended(self) -> None:
         """The worker is gone; its log stays until later generations push it out."""

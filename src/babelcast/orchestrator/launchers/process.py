@@ -146,10 +146,19 @@ class ProcessLauncher:
                 why = "it was started, and left no record"
                 lost += (Handle(folder.stream_id, folder.generation, spec_hash(spec), "lost", reason=why),)
             else:
+                self._log_end(folder, launch)
                 folder.mark_ended()
                 if process is not None:
                     process.close()
         return lost
+
+    def _log_end(self, folder: WorkerFolder, launch: tuple[int, float] | None) -> None:
+        """Of a worker that ended while nobody watched."""
+        status = folder.read_exit(*launch) if launch else None
+        how = "left no exit status: it was killed or crashed" if status is None else f"exit status {status}"
+        words = folder.last_words() if status else None
+        fields = {"streamId": folder.stream_id, "generation": folder.generation}
+        log.warning("a worker ended while nobody watched: %s", f"{how}: {words}" if words else how, extra=fields)
 
     def _age_s(self, folder: WorkerFolder) -> float:
         try:
