@@ -22,7 +22,7 @@ EXIT_UNRECOVERABLE = 64
 class Handle:
     """One worker. ``reason`` is one sentence without secrets that says why it ended (or is being stopped);
     ``requested`` tells that the end was asked for. ``exit_code`` is negative for a signal, and None while it runs
-    or when nobody could know (an adopted worker is not our child)."""
+    or when nobody could know: an adopted worker is not our child, and was killed before it left a word."""
 
     stream_id: str
     generation: int
