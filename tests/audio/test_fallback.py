@@ -116,9 +116,10 @@ def test_another_cause_takes_over_once_it_has_held_for_a_second() -> None:
     policy = FallbackPolicy(BY_CAUSE)
     play(policy, 0, 5, watermark_s=0)
     assert policy.cause == "late"
-    modes = play(policy, 5, 8, watermark_s=0, closed="breaker")
-    assert modes.index("background") == 50
-    assert set(modes[:50]) == {"silence"} and set(modes[50:]) == {"background"}
+    modes = play(policy, 5, 8, watermark_s=0, closed="closed")
+    assert modes.index("original") == 50
+    assert set(modes[:50]) == {"silence"} and set(modes[50:]) == {"original"}
+    assert set(play(policy, 8, 9, watermark_s=0, closed="breaker")) == {"background"}, "this one at once"
     assert policy.changes == 1
 
 
@@ -126,7 +127,7 @@ def test_causes_that_alternate_do_not_make_it_flap() -> None:
     policy = FallbackPolicy(BY_CAUSE)
     play(policy, 0, 5, watermark_s=0)
     modes = [
-        play(policy, 5 + i * 0.1, 5.1 + i * 0.1, watermark_s=0, closed="breaker" if i % 2 else None) for i in range(100)
+        play(policy, 5 + i * 0.1, 5.1 + i * 0.1, watermark_s=0, closed="closed" if i % 2 else None) for i in range(100)
     ]
     assert {mode for some in modes for mode in some} == {"silence"}
 

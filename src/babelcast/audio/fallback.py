@@ -14,6 +14,9 @@ FallbackCause = Literal["closed", "late", "lost", "breaker", "budget"]
 """Why there is no dub; the same words as in :mod:`babelcast.spec`."""
 
 
+_HOLDING: frozenset[FallbackCause] = frozenset({"breaker", "budget"})
+
+
 @dataclass(frozen=True, slots=True)
 class FallbackSettings:
     """``mode`` is the fallback to use, ``by_cause`` where a cause wants another one. It comes into force once the
@@ -21,7 +24,7 @@ class FallbackSettings:
     passed all that it dealt with, or where the source is known to be lost. The dub is back once the backend has been
     level with the playhead for ``recovery_s``, or at once when a dubbed segment plays; then it stays for at least
     ``dwell_s`` after that segment. While a fallback is in force another cause takes over once it has held for
-    ``settle_s``."""
+    ``settle_s``; an open breaker and a spent budget, which hold by themselves, at once."""
 
     mode: FallbackMode = "original"
     by_cause: Mapping[FallbackCause, FallbackMode] = field(default_factory=dict)
@@ -85,7 +88,8 @@ class FallbackPolicy:
         """Take over another cause, once it has held: two that alternate must not make the sound flap."""
         if found != self._next_cause:
             self._next_cause, self._next_since = found, pos
-        if found != self.cause and not 0 <= pos - self._next_since < self.settings.settle_s * RATE:
+        held = not 0 <= pos - self._next_since < self.settings.settle_s * RATE
+        if found in _HOLDING or held:
             self.cause = found
 
     def _dwelling(self, pos: int) -> bool:
