@@ -139,6 +139,13 @@ class MediaMtxSettings(_Section):
     api: str | None = Field(default=None, pattern=r"^https?://\S+$")
 
 
+class Limits(_Section):
+    """Bounds of one machine."""
+
+    workers: int = Field(default=32, ge=1, le=10_000)
+    """Streams dubbed at the same time. One more waits until a worker ends, and says so."""
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -149,6 +156,7 @@ class Config(_Section):
     api_token: SecretStr | None = None
     state_dir: Path | None = None
     """Where the state database and the workers' files live; ``~/.local/state/babelcast`` by default."""
+    limits: Limits = Limits()
     defaults: StreamSettings = StreamSettings()
     streams: dict[StreamId, StreamConfig] = Field(default_factory=dict)
 

@@ -287,3 +287,43 @@ def test_never_two_at_once_and_every_generation_once(seed: int) -> None:
         ]
         now_ns += S
     assert [(w.state, w.spec_hash) for w in engine.workers] == [("running", spec_hash(spec()))]
+
+
+def living(*stream_ids: str, state: LaunchState = "running") -> list[Handle]:
+    return [Handle(stream_id, 1, spec_hash(spec(stream_id)), state) for stream_id in stream_ids]
+
+
+def limited(
+    wanted: str, handles: list[Handle], memory: dict[str, Memory] | None = None
+) -> tuple[list[str], dict[str, Memory]]:
+    """With two places: what is done to which stream, in words."""
+    desired = {stream_id: spec(stream_id) for stream_id in wanted}
+    policy = replace(POLICY, max_workers=2)
+    known = {stream_id: Memory(generation=1, counted_generation=1) for stream_id in {h.stream_id for h in handles}}
+    result = reconcile(desired, handles, known | (memory or {}), 0, random.Random(1), policy)
+    return [f"{type(action).__name__} {action.stream_id}" for action in result.actions], dict(result.memory)
+
+
+def test_no_more_workers_than_there_are_places() -> None:
+    said, memory = limited("abcd", [])
+    assert said == ["Ensure a", "Ensure b", "Hold c", "Hold d"]
+    assert memory["c"].no_place and "limits.workers" in str(memory["c"].last_error)
+    said, memory = limited("abcd", living("c", "d"), memory={})
+    assert said == ["Hold a", "Hold b"], "who is on air stays on air, whatever the name"
+    again, _ = limited("abcd", living("c", "d"), memory)
+    assert again == [], "said once"
+    said, memory = limited("acd", [*living("c"), *living("d", state="stopping")], memory)
+    assert said == [], "a place is free when its worker is gone"
+    said, memory = limited("ac", living("c"), memory)
+    assert said == ["Ensure a"] and memory["a"].last_error is None
+
+
+def test_a_stream_between_two_workers_keeps_its_place() -> None:
+    said, _ = limited("abc", [*living("b"), *living("c", state="succeeded")])
+    assert said == ["Hold a", "Ensure c"], "one that is replaced"
+    waiting = {"c": Memory(generation=1, counted_generation=1, retry_at_ns=5 * S)}
+    said, _ = limited("abc", living("b"), waiting)
+    assert said == ["Hold a"], "one that failed and waits"
+    refused = {"c": Memory(generation=1, counted_generation=1, refused_hash=spec_hash(spec("c")))}
+    said, _ = limited("abc", [*living("b"), *living("c", state="failed")], refused)
+    assert said == ["Ensure a"], "one that will not come back does not"

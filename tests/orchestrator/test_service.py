@@ -338,6 +338,21 @@ async def test_an_egress_that_does_not_answer_is_seen(rig: Rig) -> None:
         assert "orchestrator_egress_up 0.0" in (await rig.request("GET", "/metrics"))[1]
 
 
+async def test_a_stream_beyond_the_limit_waits_for_a_place_and_says_so(rig: Rig) -> None:
+    rig.config = parse_config("listen: {api: 0}\nlimits: {workers: 1}\nstreams: {alpha: {}, zeta: {}}")
+    rig.source_grace_s = 0.1
+    async with rig.run():
+        rig.server.publish("zeta")
+        await rig.until("running", "zeta")
+        rig.server.publish("alpha")
+        held = await rig.until("refused", "alpha")
+        assert "limits.workers" in held["last_error"]
+        assert len(rig.workers.pids()) == 1
+        rig.server.unpublish("zeta")
+        assert (await rig.until("running", "alpha"))["last_error"] is None
+        assert (await rig.event_kinds()).count("worker_refused") == 1
+
+
 async def test_no_secret_gets_out(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """Every answer of the API and every log line, with secrets in config, event, worker status and errors."""
     caplog.set_level(logging.DEBUG)

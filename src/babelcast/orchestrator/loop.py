@@ -24,6 +24,7 @@ from babelcast.orchestrator.reconcile import (
     Backoff,
     Ensure,
     Forget,
+    Hold,
     Memory,
     Policy,
     Refuse,
@@ -191,6 +192,8 @@ class ReconcileLoop:
                 wait_s = (action.retry_at_ns - self._clock.now_ns()) / 1e9
                 detail = f"{action.reason}; failure {action.failures} in a row, again in {max(0.0, wait_s):.1f} s"
                 await self._note("worker_failed", action.stream_id, detail)
+            case Hold():
+                await self._note("worker_refused", action.stream_id, f"{action.reason}; it starts when one ends")
             case Refuse():
                 self._metrics.failures.inc()
                 await self._note("worker_refused", action.stream_id, f"{action.reason}; not tried again as it is")

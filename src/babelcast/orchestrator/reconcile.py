@@ -32,6 +32,8 @@ class Policy:
     """A worker that ran this long has made good its earlier failures."""
     lease_s: float = 15.0
     """How long a lost worker may still be on air somewhere."""
+    max_workers: int | None = None
+    """No more are started while so many run; None: no bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Memory:
     lost_stop_sent: bool = False
     restart_below: int = 0
     """Workers of a lower generation are to be replaced (a person asked for a restart)."""
+    no_place: bool = False
+    """It is wanted, and held back because ``max_workers`` run."""
     last_error: str | None = None
 
 
@@ -96,7 +100,15 @@ class Refuse:
     reason: str
 
 
-Action: TypeAlias = Ensure | Stop | Forget | Backoff | Refuse
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """As many workers run as may; this one starts when a place is free. Given once."""
+
+    stream_id: str
+    reason: str
+
+
+Action: TypeAlias = Ensure | Stop | Forget | Backoff | Refuse | Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +135,29 @@ def reconcile(
         by_stream.setdefault(handle.stream_id, []).append(handle)
     actions: list[Action] = []
     after = dict(memory)
+    placed = _placed(desired, by_stream, memory)
     for stream_id in sorted({*desired, *by_stream, *memory}):
-        step = _Step(stream_id, memory.get(stream_id, Memory()), now_ns, rng, policy)
-        actions += step.decide(desired.get(stream_id), by_stream.get(stream_id, []))
+        has_place = policy.max_workers is None or stream_id in placed or len(placed) < policy.max_workers
+        step = _Step(stream_id, memory.get(stream_id, Memory()), now_ns, rng, policy, has_place=has_place)
+        decided = step.decide(desired.get(stream_id), by_stream.get(stream_id, []))
+        if any(isinstance(action, Ensure) for action in decided):
+            placed.add(stream_id)
+        actions += decided
         after[stream_id] = step.memory
     return Round(tuple(actions), after)
+
+
+def _placed(
+    desired: Mapping[str, WorkerSpec], by_stream: Mapping[str, list[Handle]], memory: Mapping[str, Memory]
+) -> set[str]:
+    """The streams that have one of the ``max_workers`` places: those with a worker, and those that are between two
+    (a worker that failed or is replaced does not lose its place to one that came later)."""
+    placed = {each for each, handles in by_stream.items() if any(handle.state not in ENDED for handle in handles)}
+    for stream_id in desired:
+        mine = memory.get(stream_id, Memory())
+        if mine.refused_hash is None and (mine.retry_at_ns is not None or by_stream.get(stream_id)):
+            placed.add(stream_id)
+    return placed
 
 
 def backoff_s(failures: int, rng: Rng, policy: Policy) -> float:
@@ -139,8 +169,11 @@ def backoff_s(failures: int, rng: Rng, policy: Policy) -> float:
 class _Step:
     """One stream in one round."""
 
-    def __init__(self, stream_id: str, memory: Memory, now_ns: int, rng: Rng, policy: Policy) -> None:
+    def __init__(
+        self, stream_id: str, memory: Memory, now_ns: int, rng: Rng, policy: Policy, *, has_place: bool
+    ) -> None:
         self.stream_id = stream_id
+        self._has_place = has_place
         self.memory = memory
         self._now_ns = now_ns
         self._rng = rng
@@ -187,7 +220,7 @@ class _Step:
     def _none_lives(self, spec: WorkerSpec | None, ended: list[Handle]) -> list[Action]:
         if spec is None:
             # A source that comes back gets a fresh start; the refusal stands, for it is of the spec.
-            self._update(failures=0, retry_at_ns=None)
+            self._update(failures=0, retry_at_ns=None, no_place=False)
             return [Forget(self.stream_id)] if ended else []
         actions = self._count_end(ended)
         if self.memory.refused_hash is not None:
@@ -196,10 +229,19 @@ class _Step:
             self._update(refused_hash=None, retry_at_ns=None, failures=0)
         if self.memory.retry_at_ns is not None and self._now_ns < self.memory.retry_at_ns:
             return actions
-        return [*actions, self._start(spec)]
+        return [*actions, *([self._start(spec)] if self._has_place else self._hold())]
+
+    def _hold(self) -> list[Action]:
+        if self.memory.no_place:
+            return []
+        reason = f"{self._policy.max_workers} workers run, which is the limit (limits.workers)"
+        self._update(no_place=True, last_error=reason)
+        return [Hold(self.stream_id, reason)]
 
     def _start(self, spec: WorkerSpec) -> Ensure:
         generation = self.memory.generation + 1
+        if self.memory.no_place:
+            self._update(no_place=False, last_error=None)
         self._update(generation=generation, retry_at_ns=None)
         return Ensure(spec.model_copy(update={"generation": generation}))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -98,7 +98,7 @@ class Orchestrator:
             self._clock,
             poll_s=options.poll_s,
             stop_grace_s=options.stop_grace_s,
-            policy=options.policy,
+            policy=replace(options.policy, max_workers=self._config.limits.workers),
             rng=self._rng,
         )
         async with contextlib.AsyncExitStack() as stack:

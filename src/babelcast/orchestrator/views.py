@@ -28,7 +28,7 @@ from babelcast.units import NS_PER_S
 
 StreamState = Literal["offline", "starting", "running", "stopping", "retrying", "refused", "lost"]
 """offline: not published. retrying: the worker failed and is started again soon. refused: the source or its
-settings can't work as they are; ``last_error`` says why."""
+settings can't work as they are, or as many workers run as may; ``last_error`` says why."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _TIMEOUT = aiohttp.ClientTimeout(total=1.5)
@@ -261,7 +261,7 @@ def _state(wanted: bool, handle: Handle | None, memory: Memory) -> StreamState:
             return "starting"
     if not wanted:
         return "offline"
-    if memory.refused_hash is not None:
+    if memory.refused_hash is not None or memory.no_place:
         return "refused"
     return "retrying" if memory.retry_at_ns is not None else "starting"
 
