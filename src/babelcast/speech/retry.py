@@ -70,7 +70,7 @@ class Pauses:
         self._tries = 0
 
 
-class _Tail:
+class Tail:
     """Frames that no session has dealt with yet, the newest ``bound_s`` of them."""
 
     def __init__(self, bound_s: float) -> None:
@@ -129,7 +129,7 @@ class RetrySession:
         self._clock = clock
         self._pauses = Pauses(settings, rng)
         self._on_state = on_state
-        self._tail = _Tail(settings.replay_s)
+        self._tail = Tail(settings.replay_s)
         self._events: asyncio.Queue[SpeechEvent] = asyncio.Queue(_MAX_EVENTS)
         self._inner: SpeechSession | None = None
         self._sequence = 0

@@ -106,7 +106,7 @@ class Leg:
     def quiet_s(self) -> float:
         """How long no speech came: by the output, or by the clock where it stalls."""
         stalled_s = (self._clock.now_ns() - self._sound_ns) / NS_PER_S
-        return max(self._voice.quiet_ns / NS_PER_S, stalled_s if stalled_s > _STALL_S else 0.0)
+        return max(self._voice.quiet_ns / NS_PER_S, stalled_s if stalled_s > _NEW_S else 0.0)
 
     @property
     def speaking(self) -> bool:
