@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import numpy as np
+
+from babelcast.rtmp.message import Message
 
 # Every two seconds the picture turns white and a beep sounds, both for 80 ms.
 _FLASH = "lt(mod(t\\,2)\\,0.08)"
@@ -33,6 +35,27 @@ def make_clip(
     command += ["-t", str(seconds), *(video or "").split(), *(audio or "").split(), str(path)]
     subprocess.run(command, check=True, timeout=60)
     return path
+
+
+def flv_tags(path: Path) -> list[Message]:
+    """The tags of an FLV file: a header of 11 bytes, the body, and 4 bytes of length behind each."""
+    data, at, found = path.read_bytes(), 13, []
+    while at + 11 <= len(data):
+        size = int.from_bytes(data[at + 1 : at + 4], "big")
+        stamp = int.from_bytes(data[at + 4 : at + 7], "big") | data[at + 7] << 24
+        found.append(Message(data[at], stamp, data[at + 11 : at + 11 + size]))
+        at += 15 + size
+    return found
+
+
+def write_flv(path: Path, tags: Iterable[Message]) -> None:
+    """An FLV file with sound and pictures."""
+    out = bytearray(b"FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00")
+    for tag in tags:
+        head = bytes([tag.type]) + len(tag.payload).to_bytes(3, "big")
+        stamp = (tag.timestamp & 0xFFFFFF).to_bytes(3, "big") + bytes([tag.timestamp >> 24])
+        out += head + stamp + bytes(3) + tag.payload + (11 + len(tag.payload)).to_bytes(4, "big")
+    path.write_bytes(out)
 
 
 @contextlib.asynccontextmanager

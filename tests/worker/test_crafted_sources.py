@@ -16,7 +16,7 @@ from babelcast.media_server.relay.settings import RelaySettings
 from babelcast.rtmp.client import RtmpClient
 from babelcast.rtmp.message import Message, MessageType
 from babelcast.spec import BackendSpec, TargetSpec, WorkerSpec
-from tests.worker.media import access_units, av_offsets_ms, beeps, make_clip, record, streams
+from tests.worker.media import access_units, av_offsets_ms, beeps, flv_tags, make_clip, record, streams
 from tests.worker.rig import until, worker
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -40,17 +40,6 @@ def spec_for(name: str, relay: Relay) -> WorkerSpec:
     )
 
 
-def flv_messages(clip: Path) -> list[Message]:
-    """The tags of an FLV file: a header of 11 bytes, the body, and 4 bytes of length behind each."""
-    data, at, found = clip.read_bytes(), 13, []
-    while at + 11 <= len(data):
-        size = int.from_bytes(data[at + 1 : at + 4], "big")
-        stamp = int.from_bytes(data[at + 4 : at + 7], "big") | data[at + 7] << 24
-        found.append(Message(data[at], stamp, data[at + 11 : at + 11 + size]))
-        at += 15 + size
-    return found
-
-
 async def send(url: str, messages: Iterable[tuple[float, Message]]) -> None:
     """Publish each message at its time, in seconds from the first."""
     async with RtmpClient.connect(url) as client:
@@ -69,7 +58,7 @@ def packet_times(path: Path, track: str) -> list[float]:
 
 async def test_timestamps_jump_back_and_ahead_within_a_connection(relay: Relay, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.flv", CLIP_S)
-    tags = flv_messages(clip)
+    tags = flv_tags(clip)
     starts_ms = (0, 0, 3_600_000)
     plan = [
         (turn * CLIP_S + tag.timestamp / 1000, tag._replace(timestamp=start + tag.timestamp))
@@ -110,9 +99,7 @@ async def test_hevc_by_enhanced_rtmp_is_named_and_its_sound_goes_on(
         kind, packet, first = (0x90, 0 if first else 1, False) if tag.payload[0] >> 4 == 1 else (0xA0, 1, first)
         return tag._replace(payload=bytes([kind | packet]) + b"hvc1" + tag.payload[2:])
 
-    plan = [
-        (tag.timestamp / 1000, as_hevc(tag) if tag.type == MessageType.VIDEO else tag) for tag in flv_messages(clip)
-    ]
+    plan = [(tag.timestamp / 1000, as_hevc(tag) if tag.type == MessageType.VIDEO else tag) for tag in flv_tags(clip)]
     spec, recording = spec_for("hevc", relay), tmp_path / "hevc.flv"
     recorder = asyncio.create_task(record(spec.targets[0].output_url, recording))
     async with worker(spec) as session:

@@ -14,7 +14,7 @@ Bytes and timestamps are copied out of the sample here (PyGObject gives the memo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,12 +108,15 @@ class End:
     debug: str = ""
 
 
-def poll_end(bus: Any) -> End | None:
-    """The next EOS or error on ``bus``, without waiting. Other messages are thrown away."""
-    message = bus.pop_filtered(Gst.MessageType.EOS | Gst.MessageType.ERROR)
-    if message is None:
-        return None
-    if message.type == Gst.MessageType.EOS:
-        return End(None)
-    error, debug = message.parse_error()
-    return End(error.message, debug or "")
+def poll_end(bus: Any, spare: Callable[[Any, str], bool] | None = None) -> End | None:
+    """The next EOS or error on ``bus``, without waiting. Other messages are thrown away.
+
+    ``spare`` is asked of each error (element, reason): True means that it doesn't end the pipeline.
+    """
+    while (message := bus.pop_filtered(Gst.MessageType.EOS | Gst.MessageType.ERROR)) is not None:
+        if message.type == Gst.MessageType.EOS:
+            return End(None)
+        error, debug = message.parse_error()
+        if spare is None or not spare(message.src, error.message):
+            return End(error.message, debug or "")
+    return None

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from babelcast.errors import IngestError, UnsupportedMediaError
 from babelcast.gst.bridge import End, Packet, SinkReader, poll_end
+from babelcast.gst.downmix import follow_channels
 from babelcast.gst.runtime import Gst, system_clock
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ AUDIO_BLOCK_MS = 100
 """Length of a PCM packet: long enough that Python is called ten times a second and not fifty."""
 
 _RTMP_IDLE_S = 3
+_SOUND_IS_BACK_NS = 1_000_000_000
 _LIVE_SCHEMES = {
     # idle-timeout: a publisher that stopped without a word is an end of stream
     "rtmp": f"rtmp2src name=src timeout=5 idle-timeout={_RTMP_IDLE_S} ! flvdemux name=demux",
@@ -44,13 +46,14 @@ _DEMUXERS = {
 }
 
 _AVC = "video/x-h264,stream-format=avc,alignment=au"
-_VIDEO_TAIL = "appsink name=out sync=false async={sync} max-buffers={buffers} enable-last-sample=false"
+_VIDEO_TAIL = "appsink name=out sync=false async=false max-buffers={buffers} enable-last-sample=false"
 # audiobuffersplit counts samples from one discontinuity to the next, so FLV's millisecond rounding is gone after
 # it; a step of more than 3 ms that lasts 400 ms is a real one and comes out as a discontinuity.
 _AUDIO_TAIL = (
-    "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=2,layout=interleaved "
+    "audioconvert name=downmix ! audio/x-raw,format=F32LE,channels=2,layout=interleaved ! rglimiter name=limiter "
+    "! audioresample ! audioconvert dithering=none ! audio/x-raw,format=S16LE,rate=48000 "
     "! audiobuffersplit output-buffer-duration={block}/1000 alignment-threshold=3000000 discont-wait=400000000 "
-    "! appsink name=out sync=false async={sync} max-buffers={buffers} enable-last-sample=false"
+    "! appsink name=out sync=false async=false max-buffers={buffers} enable-last-sample=false"
 )
 _RTP_DEPAYLOADERS = {
     "H264": "rtph264depay",
@@ -119,13 +122,16 @@ class IngestPipeline:
     def __init__(self, url: str) -> None:
         self._live = is_live(url)
         # Appsinks of a live source never block and don't preroll, so its branches can do without threads of their own.
-        self._entry = "identity silent=true" if self._live else "queue"
+        self._entry = "identity silent=true name=in" if self._live else "queue name=in"
         self._url = url
         self._pipeline: Any = None
         self._demux: Any = None
         self._handler = 0
         self._video: SinkReader | None = None
         self._audio: SinkReader | None = None
+        self._audio_branch: Any = None
+        self._sound_error: UnsupportedMediaError | None = None
+        self._sound_error_ns = 0
         self._source_audio: str | None = None
         self._unsupported: UnsupportedMediaError | None = None
         self._failure: str | None = None
@@ -157,7 +163,7 @@ class IngestPipeline:
         # a signal that stays connected keeps the pipeline, and so its sockets and eventfds, alive for ever
         self._demux.disconnect(self._handler)
         await asyncio.to_thread(self._pipeline.set_state, Gst.State.NULL)
-        self._pipeline = self._demux = self._video = self._audio = None
+        self._pipeline = self._demux = self._video = self._audio = self._audio_branch = None
 
     def pull_video(self, limit: int = 1_000) -> Iterator[Packet]:
         """Access units (AVC, one picture each) that have come."""
@@ -165,15 +171,30 @@ class IngestPipeline:
 
     def pull_audio(self, limit: int = 1_000) -> Iterator[Packet]:
         """PCM that has come: S16LE interleaved stereo at 48 kHz, packets of 100 ms (shorter at an end)."""
-        return self._audio.pull(limit) if self._audio else iter(())
+        for packet in self._audio.pull(limit) if self._audio else ():
+            # what was decoded before an error may come out after it
+            if self._sound_error is not None and system_clock().get_time() - self._sound_error_ns > _SOUND_IS_BACK_NS:
+                self._sound_error = None
+            yield packet
 
     def poll_end(self) -> End | None:
         """Why the connection has ended, once; None while it has not. Packets may still lie in the queues."""
         if self._end is None and self._pipeline is not None:
-            self._end = _in_detail(poll_end(self._pipeline.get_bus()))
+            self._end = _in_detail(poll_end(self._pipeline.get_bus(), self._spare_sound))
             if self._failure and self._end is None:
                 self._end = End(self._failure)
         return self._end
+
+    def _spare_sound(self, source: Any, reason: str) -> bool:
+        """Whether an error is one of the sound alone: it is told, and silence sent until sound comes again."""
+        branch = self._audio_branch
+        if branch is None or not source.has_as_ancestor(branch):
+            return False
+        self._sound_error_ns = system_clock().get_time()
+        if self._sound_error is None:
+            text = f"the source's audio ({self._source_audio}) can't be decoded: silence is sent"
+            self._sound_error = UnsupportedMediaError(text, hint=reason.rstrip("."))
+        return True
 
     def duration_ns(self) -> int | None:
         """Length of the source, where it has one and says it."""
@@ -195,7 +216,7 @@ class IngestPipeline:
     @property
     def tracks(self) -> Tracks:
         video = describe_video(self._video.caps) if self._video and self._video.caps else None
-        return Tracks(video, self._source_audio, self._unsupported)
+        return Tracks(video, self._source_audio, self._unsupported or self._sound_error)
 
     # --- on a streaming thread: a few times per connection, never per packet ---
 
@@ -210,23 +231,27 @@ class IngestPipeline:
     def _attach(self, pad: Any, structure: Any) -> None:
         kind, codec, head = _head_of(structure)
         if kind == "video" and self._video is None and codec == "H.264":
-            tail = _VIDEO_TAIL.format(sync=str(not self._live).lower(), buffers=600 if self._live else 120)
-            self._video = self._link(pad, f"{head} {tail}")
+            tail = _VIDEO_TAIL.format(buffers=600 if self._live else 120)
+            self._video = self._link(pad, self._branch(f"{self._entry} ! {head} {tail}"))
         elif kind == "audio" and self._audio is None:
             self._source_audio = _describe_audio(codec, structure)
-            tail = _AUDIO_TAIL.format(
-                block=AUDIO_BLOCK_MS, sync=str(not self._live).lower(), buffers=200 if self._live else 60
-            )
-            self._audio = self._link(pad, f"{head} {tail}")
+            tail = _AUDIO_TAIL.format(block=AUDIO_BLOCK_MS, buffers=200 if self._live else 60)
+            # what breaks in the sound must not end the pictures: see _spare_sound
+            self._audio_branch = self._branch(f"{self._entry} ! errorignore convert-to=ok ! {head} {tail}")
+            follow_channels(self._audio_branch)
+            self._audio = self._link(pad, self._audio_branch)
         else:
             if kind == "video" and self._video is None:
                 self._refuse(codec)
             self._link_to_nothing(pad)
 
-    def _link(self, pad: Any, description: str) -> SinkReader:
-        branch = Gst.parse_bin_from_description(f"{self._entry} name=in ! {description}", False)
+    def _branch(self, description: str) -> Any:
+        branch = Gst.parse_bin_from_description(description, False)
         # not by its own ghosting: where decodebin is in it, that would pick the pad behind it
         branch.add_pad(Gst.GhostPad.new("sink", branch.get_by_name("in").get_static_pad("sink")))
+        return branch
+
+    def _link(self, pad: Any, branch: Any) -> SinkReader:
         self._pipeline.add(branch)
         reader = SinkReader(branch.get_by_name("out"))
         branch.sync_state_with_parent()

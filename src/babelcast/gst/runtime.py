@@ -33,6 +33,7 @@ _PACKAGES = {
         "matroskamux",
         "matroskademux",
         "souphttpsrc",
+        "rglimiter",
     ),
     "gstreamer1.0-plugins-bad": (
         "rtmp2src",
@@ -40,6 +41,7 @@ _PACKAGES = {
         "h264parse",
         "h264timestamper",
         "audiobuffersplit",
+        "errorignore",
         "opusparse",
         "srtsrc",
         "tsdemux",

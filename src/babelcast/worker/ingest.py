@@ -149,7 +149,8 @@ class Ingest:
             while True:
                 idle = self._poll(connection)
                 self._look_at_tracks(pipeline)
-                end = (pipeline.poll_end() or self._starved(connection)) if idle else None
+                ended = pipeline.poll_end()  # at every tick: it also hears what breaks in the sound alone
+                end = (ended or self._starved(connection)) if idle else None
                 if end is not None:
                     self._begin(connection)
                     return end
