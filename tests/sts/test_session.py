@@ -33,6 +33,8 @@ class LoudnessVad:
 class CountingRecognizer:
     """The words of ``SCRIPT`` by source time: each word is a tone of its own level, read back from the samples."""
 
+    language = "en"
+
     def __init__(self) -> None:
         self.audio = b""
         self.closed = False
@@ -86,6 +88,9 @@ class BeepSynthesizer:
         self.targets: list[float | None] = []
 
     def resolve(self, language: str, voice: str | None) -> str:
+        return "beep"
+
+    def pick(self, language: str, speaker: int, gender: str | None = None) -> str:
         return "beep"
 
     def speak(self, text: str, voice: str, target_s: float | None = None) -> Speech:

@@ -27,6 +27,7 @@ from babelcast.units import SPEECH_RATE, Pcm
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
+    from faster_whisper.transcribe import Segment
 
 _MS = SPEECH_RATE // 1000
 """Samples of a millisecond."""
@@ -236,6 +237,8 @@ class WhisperEngine:
                 initial_prompt=request.prompt or None,
                 hotwords=", ".join(request.hints) or None,
                 word_timestamps=True,
+                # one window is one segment: word times come from the alignment, not from tokens
+                without_timestamps=True,
                 max_new_tokens=_MAX_NEW_TOKENS,
                 chunk_length=settings.pad_s,
                 # decided by the guards, where the reason can be seen
@@ -243,24 +246,30 @@ class WhisperEngine:
                 log_prob_threshold=None,
                 compression_ratio_threshold=None,
             )
-            words = [
-                Word(
-                    word.word.strip(),
-                    round(1000 * word.start),
-                    round(1000 * word.end),
-                    min(max(float(word.probability), 0.0), 1.0),
-                )
-                for segment in segments
-                if believed(
-                    SegmentScore(segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio),
-                    settings.guards,
-                )
-                for word in segment.words or ()
-                if word.word.strip()
-            ]
+            # The first segment is the window. The library would go on to decode what lies behind its last word once
+            # more, which costs a pass and invites inventions; its generator is lazy, so that never happens.
+            segment = next(iter(segments), None)
         except (RuntimeError, ValueError) as error:
             raise SpeechError(f"faster-whisper failed: {error}", code="engine_failed", retryable=True) from error
+        words = _words(segment) if segment and believed(_score(segment), settings.guards) else []
         return Hypothesis(words, info.language, info.language_probability)
+
+
+def _score(segment: Segment) -> SegmentScore:
+    return SegmentScore(segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio)
+
+
+def _words(segment: Segment) -> list[Word]:
+    return [
+        Word(
+            word.word.strip(),
+            round(1000 * float(word.start)),
+            round(1000 * float(word.end)),
+            min(max(float(word.probability), 0.0), 1.0),
+        )
+        for word in segment.words or ()
+        if word.word.strip()
+    ]
 
 
 def load(path: Path, compute: Compute, workers: int) -> WhisperModel:

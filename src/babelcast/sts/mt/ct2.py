@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from babelcast.sts.mt.base import primary
 from babelcast.sts.mt.languages import flores, madlad, many_pairs
 
 _EOS = "</s>"
+_SPECIAL = re.compile(r"</?(s|unk|pad|2\w+)>|>>\w+<<|[a-z]{3}_[A-Z][a-z]{3}")
+"""Tokens that are not text: ends, and codes of languages."""
 _MAX_TEXT = 2_000
 _MAX_TOKENS = 400
 
@@ -122,7 +125,7 @@ class Ct2Translator:
             )[0]
         except (RuntimeError, ValueError) as error:
             raise SpeechError(f"ctranslate2 failed: {error}", code="engine_failed", retryable=True) from error
-        answer = [token for token in result.hypotheses[0][len(forced) :] if token != _EOS]
+        answer = [token for token in result.hypotheses[0][len(forced) :] if not _SPECIAL.fullmatch(token)]
         decoded: str = loaded.target.decode(answer)
         return " ".join(decoded.replace("⁇", " ").split())
 
