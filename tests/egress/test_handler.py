@@ -192,13 +192,11 @@ async def test_stop_does_not_wait_for_a_destination_that_says_nothing(relay: Rel
         await handler.stop()
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate of 127.0.0.1 with its key, in one file."""
+def make_certificate(folder: Path, name: str = "IP:127.0.0.1") -> Path:
+    """A self-signed certificate with its key, in one file."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    subject = "-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 -days 2"
+    subject = f"-subj /CN=destination -addext subjectAltName={name} -days 2"
     command = f"openssl req -x509 -newkey rsa:2048 -nodes {subject} -keyout {folder}/key.pem -out {folder}/cert.pem"
     subprocess.run(command.split(), check=True, capture_output=True)
     both = folder / "both.pem"
@@ -206,7 +204,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return both
 
 
-async def test_rtmps(relay: Relay, certificate: Path) -> None:
+async def test_rtmps(relay: Relay, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     served.load_cert_chain(certificate)
     trusting = ssl.create_default_context(cafile=str(certificate))
@@ -216,14 +215,26 @@ async def test_rtmps(relay: Relay, certificate: Path) -> None:
             await until(lambda: bool(third.sessions) and len(third.sessions[0].messages) > 20)
         async with forwarding(relay, url) as handler, programme(relay):
             status = await reaches(handler, "failed")
-            assert "certificate" in str(status.last_error)
+            assert status.last_error == "the certificate of 127.0.0.1 is not valid: self-signed certificate"
+
+
+async def test_a_certificate_of_another_host(relay: Relay, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path, "DNS:elsewhere.example")
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    async with FakeDestination().listening(served) as third:
+        url = third.url.replace("rtmp:", "rtmps:")
+        async with forwarding(relay, url, tls=trusting) as handler, programme(relay):
+            status = await reaches(handler, "failed")  # at once: no retry mends it, though it is tried
+    assert "the certificate of 127.0.0.1 is not valid: IP address mismatch" in str(status.last_error)
 
 
 async def test_rtmps_to_a_port_without_tls(relay: Relay) -> None:
     async with FakeDestination().listening() as third:
         async with forwarding(relay, third.url.replace("rtmp:", "rtmps:")) as handler, programme(relay):
             status = await reaches(handler, "retrying", "failed")
-            assert "can't connect" in str(status.last_error)
+            assert "no TLS with 127.0.0.1" in str(status.last_error)
     assert third.sessions == []
 
 

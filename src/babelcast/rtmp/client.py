@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
@@ -262,8 +263,15 @@ class _Connection(asyncio.Protocol):
             self.bytes_sent += len(data)
 
 
+@functools.cache
+def _system_context() -> ssl.SSLContext:
+    """With the system's certificate authorities. Reading them takes tens of milliseconds, in which no other destination
+    is supplied: so once."""
+    return ssl.create_default_context()
+
+
 async def _open(target: RtmpTarget, timeout_s: float, io_timeout_s: float, tls: ssl.SSLContext | None) -> _Connection:
-    context = (tls or ssl.create_default_context()) if target.tls else None
+    context = (tls or _system_context()) if target.tls else None
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
@@ -273,8 +281,25 @@ async def _open(target: RtmpTarget, timeout_s: float, io_timeout_s: float, tls: 
     except TimeoutError:
         raise RtmpError(f"can't connect to {target.host}:{target.port} within {timeout_s:g} s") from None
     except ssl.SSLCertVerificationError as error:
-        message = f"the certificate of {target.host} is not valid: {error.verify_message}"
-        raise RtmpError(message, retryable=False) from None
+        _system_context.cache_clear()  # the authorities may have been renewed since
+        raise _bad_certificate(target, error) from None
+    except ssl.SSLError as error:
+        raise _no_tls(target, (error.reason or str(error)).replace("_", " ").lower()) from None
     except OSError as error:
-        raise RtmpError(f"can't connect to {target.host}:{target.port}: {error.strerror or error}") from None
+        why = error.strerror or str(error)
+        if not why:  # asyncio says nothing of a peer that hangs up in the middle of the handshake
+            raise _no_tls(target, "it closed the connection in the handshake") from None
+        raise RtmpError(f"can't connect to {target.host}:{target.port}: {why}") from None
     return connection
+
+
+def _no_tls(target: RtmpTarget, why: str) -> RtmpError:
+    return RtmpError(f"no TLS with {target.host}:{target.port}: {why}", hint="perhaps it speaks rtmp:// there")
+
+
+def _bad_certificate(target: RtmpTarget, error: ssl.SSLCertVerificationError) -> RtmpError:
+    paths = ssl.get_default_verify_paths()
+    missing = not (paths.cafile or paths.capath)
+    hint = "this machine has no certificate authorities: apt-get install ca-certificates" if missing else None
+    message = f"the certificate of {target.host} is not valid: {error.verify_message}"
+    return RtmpError(message, hint=hint, retryable=False)
