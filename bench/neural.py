@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import mdx_network
 import numpy as np
 
+import mdx_network
 from babelcast.errors import ConfigError
 from babelcast.separate.base import KEEPS_UP
 from babelcast.separate.mdx import MdxNetwork
