@@ -125,7 +125,7 @@ class BreakerSpec(_Spec):
     slow_rate: float = Field(default=0.8, gt=0.0, le=1.0)
     slow_call_s: float | None = Field(default=None, gt=0.0)
     """A call is slow when its answer takes longer than this; None: when by then the fallback is on air because the
-    dub is late (the delay and 1.2 s)."""
+    dub is late (the delay and 1.4 s)."""
     open_s: float = Field(default=5.0, gt=0.0, le=300.0)
     probes: int = Field(default=2, ge=1, le=20)
 

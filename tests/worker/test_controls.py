@@ -101,6 +101,14 @@ async def test_a_bad_patch_is_a_sentence(worker: tuple[WorkerSession, aiohttp.Cl
     assert session.desk.controls == Controls()
 
 
+async def test_the_delay_is_changed_too(worker: tuple[WorkerSession, aiohttp.ClientSession]) -> None:
+    session, http = worker
+    async with http.patch("/controls", json={"delay_s": 9.0}) as answer:
+        assert answer.status == 200
+    status = session.status()
+    assert (status.controls.delay_s, status.delay_s) == (9.0, 9.0)
+
+
 def test_a_worker_begins_with_what_an_operator_had_set() -> None:
     kept = Controls(revision=4, force="background", mix=MixSpec(bg_gain=0.5), delay_s=9.0)
     session = WorkerSession(spec(controls=kept), FakeBackend())

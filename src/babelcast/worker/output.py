@@ -65,6 +65,11 @@ class Output:
     def published_seconds(self) -> float:
         return self._published_samples / 48_000
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait in front of the muxer."""
+        return self._pipeline.pending_bytes if self._pipeline is not None else 0
+
     def expect_video(self, caps: str) -> None:
         """Pictures of this format will come: a session that is opened from now on announces them."""
         self._video_caps = caps

@@ -289,9 +289,10 @@ class WorkerSession:
     def _queues(self) -> dict[str, tuple[int, int]]:
         """Every bounded queue: name → (items that wait, items thrown away so far). See docs/reference/queues.md."""
         found: dict[str, tuple[int, int]] = {}
-        for programme in self._programmes:
+        for programme, output in zip(self._programmes, self._outputs, strict=True):
             language, dubbing = programme.language, programme.dubbing
             found[f"video.{language}"] = (len(programme.video), programme.video.dropped)
+            found[f"output.{language}"] = (output.pending_bytes, output.dropped_units)
             if dubbing is not None:
                 found[f"sts.{language}"] = (dubbing.queued_frames, dubbing.dropped_frames)
                 found[f"events.{language}"] = (dubbing.queued_events, 0)
@@ -302,14 +303,22 @@ class WorkerSession:
 
     def _apply(self, controls: Controls) -> None:
         """Bring an operator's choice into force, from the next block on. Raises ControlsError."""
-        if controls.delay_s != self.spec.delay_s:
-            raise ControlsError("the delay of a running stream can't be changed yet", 409)
+        if round(controls.delay_s * NS_PER_S) != self._air.target_delay_ns:
+            if self._loss is None:
+                raise ControlsError("the delay of a file can't be changed while it runs", 409)
+            self.set_delay(controls.delay_s)
+            self._let_calls_take(slow_call_s(controls.delay_s))
         mix = mix_settings(_with_controls(self.spec, controls))
         for programme in self._programmes:
             programme.take_controls(controls.force, controls.fallback, controls.fallback_by_cause, mix)
         self.metrics.controls(controls.revision)
         if controls.revision:
             log.info("controls at revision %d", controls.revision, extra={"stage": "controls"})
+
+    def _let_calls_take(self, seconds: float) -> None:
+        for programme in self._programmes if self.spec.breaker.slow_call_s is None else ():
+            for breaker in programme.dubbing.breakers if programme.dubbing is not None else ():
+                breaker.breaker.slow_call_s = seconds
 
     def segments(self, after: int) -> list[SegmentEntry]:
         """The latest entries whose ``sequence`` is above ``after``, of all languages."""
