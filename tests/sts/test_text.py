@@ -38,3 +38,8 @@ def test_spoken_text_gets_its_melody() -> None:
     assert spoken_text("el tiempo", "es", ends=False) == "El tiempo,"
     assert spoken_text("qué es el nombre", "es-419", ends=True, question=True) == "¿Qué es el nombre?"
     assert spoken_text(" . ", "es", ends=True) == ""
+
+
+def test_a_question_or_call_of_the_translation_is_kept() -> None:
+    assert spoken_text("¿dónde está?", "es", ends=True) == "¿dónde está?"
+    assert spoken_text("what a goal!", "en", ends=False) == "What a goal!"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import click
 
+from babelcast.sts.device import Compute, Device
 from babelcast.telemetry.logs import LogFormat, setup_logging
 
 
@@ -19,15 +21,56 @@ from babelcast.telemetry.logs import LogFormat, setup_logging
     default="offline",
     show_default=True,
     type=click.Choice(["offline", "tone"]),
-    help="offline: pocketsphinx, apertium, espeak-ng. tone: a mock that answers with tones.",
+    help="offline: pocketsphinx, apertium, espeak-ng, or what --asr, --mt and --tts name. tone: a mock that answers "
+    "with tones.",
+)
+@click.option("--asr", default="pocketsphinx", show_default=True, help="Recognition, for example faster-whisper:small.")
+@click.option(
+    "--mt",
+    multiple=True,
+    default=("apertium",),
+    show_default=True,
+    help="Translation, for example ctranslate2:opus-mt-en-es. Several are tried in order.",
+)
+@click.option(
+    "--tts",
+    multiple=True,
+    default=("espeak-ng",),
+    show_default=True,
+    help="Voices, for example sherpa:vits-piper-es_ES-davefx-medium. Several are tried in order.",
+)
+@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option("--compute-type", default="auto", show_default=True, help="int8, float16, … of the neural engines.")
+@click.option("--threads", default=0, type=click.IntRange(0, 256), help="CPU threads of one model; 0: the library's.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Clauses at once per engine.")
+@click.option(
+    "--glossary",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML file of names and terms to understand and to keep.",
 )
 @click.option("--token", envvar="BABELCAST_STS_TOKEN", help="Bearer token that clients must show.", show_envvar=True)
 @click.option("--max-sessions", default=4, show_default=True, type=click.IntRange(1, 256))
 @click.option("--log-format", default="text", show_default=True, type=click.Choice(["json", "text"]))
 def command(
-    host: str, port: int, engine_name: str, token: str | None, max_sessions: int, log_format: LogFormat
+    host: str,
+    port: int,
+    engine_name: str,
+    asr: str,
+    mt: tuple[str, ...],
+    tts: tuple[str, ...],
+    device: Device,
+    compute_type: str,
+    threads: int,
+    workers: int,
+    glossary: Path | None,
+    token: str | None,
+    max_sessions: int,
+    log_format: LogFormat,
 ) -> None:
-    """The speech service: speech in one language in, speech in another out."""
+    """The speech service: speech in one language in, speech in another out.
+
+    Models come by `babelcast models pull`; `babelcast models list` names them.
+    """
     from babelcast.sts.engine import Engine
     from babelcast.sts.serve import serve
     from babelcast.sts.service import Limits, Service
@@ -40,9 +83,12 @@ def command(
 
         engine = ToneEngine()
     else:
-        from babelcast.sts.offline import OfflineEngine
+        from babelcast.sts.engines import EngineSettings, build
+        from babelcast.sts.glossary import load_glossary
 
-        engine = OfflineEngine()
+        terms = load_glossary(glossary) if glossary else ()
+        compute = Compute(device, compute_type, threads)
+        engine = build(EngineSettings(asr, mt, tts, compute, workers=workers, terms=terms))
 
     async def run() -> None:
         service = Service(engine, Limits(sessions=max_sessions), token or None)

@@ -62,9 +62,9 @@ def soft_cut(settings: ClauseSettings, partial: Sequence[Word], heard_ms: int) -
     ``heard_ms`` is how much of the utterance was decoded. None while there is no such place.
     """
     for before, word in reversed(list(pairwise(partial))):
-        if word.start_ms < settings.min_part_ms or before.text in _LEANING:
+        if word.start_ms < settings.min_part_ms or before.key in _LEANING:
             continue
-        if word.text in _CONJUNCTIONS and word.end_ms + settings.settled_ms <= heard_ms:
+        if word.key in _CONJUNCTIONS and word.end_ms + settings.settled_ms <= heard_ms:
             return word.start_ms
     return None
 
@@ -90,10 +90,10 @@ def _boundary_score(before: Word, word: Word) -> float:
     score = 0.0
     if word.start_ms - before.end_ms >= 60:
         score += 2.0
-    if word.text in _CONJUNCTIONS:
+    if word.key in _CONJUNCTIONS:
         score += 1.5
-    elif word.text in _OPENERS:
+    elif word.key in _OPENERS:
         score += 0.7
-    if before.text in _LEANING:
+    if before.key in _LEANING:
         score -= 2.0
     return score

@@ -42,11 +42,13 @@ def is_question(transcript: str) -> bool:
 
 def spoken_text(translation: str, target: str, *, ends: bool, question: bool = False) -> str:
     """``translation`` with a capital and the stop that gives it the right melody: ``.`` or ``?`` where the source
-    paused, ``,`` where a running sentence was cut."""
+    paused, ``,`` where a running sentence was cut. A ``?`` or ``!`` that the translation has is kept."""
     text = translation.strip(" ,.;")
     if not text:
         return ""
     text = text[0].upper() + text[1:]
+    if text[-1] in "?!":
+        return text
     if question and ends:
         return f"¿{text}?" if target.split("-")[0] == "es" else f"{text}?"
     return text + ("." if ends else ",")
