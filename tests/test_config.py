@@ -93,3 +93,19 @@ def test_a_destination_must_ask_for_a_language_that_is_made() -> None:
     text = "streams:\n  a:\n    destinations:\n      - {name: x, url: 'rtmp://h/app', language: fr}\n"
     with pytest.raises(ConfigError, match="not in target_languages"):
         parse_config(text)
+
+
+def test_backends_are_one_or_a_list_in_order() -> None:
+    text = "defaults: {backend: [gemini-live, sts]}\ngemini: {api_key: '${KEY}', budget_usd_per_hour: 3}\n"
+    config = parse_config(text, environment={"KEY": "sEcReT"})
+    assert config.defaults.backends == ("gemini-live", "sts")
+    assert config.gemini.api_key is not None and "sEcReT" not in repr(config)
+    assert config.languages() == {("en", "es")}  # the service has to be there for the second
+    assert parse_config("").defaults.backends == ("sts",)
+
+
+@pytest.mark.parametrize("backend", ["gemini", "[sts, sts]", "[none, sts]", "[]", "[gemini-live, stx]"])
+def test_backends_that_can_not_be(backend: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"defaults:\n  backend: {backend}\n")
+    assert caught.value.line == 2 and caught.value.key == "defaults.backend"

@@ -193,7 +193,8 @@ async def _relay(listen: Listen, api_url: str, launch: Launch) -> AsyncIterator[
 @contextlib.asynccontextmanager
 async def _speech_services(config: Config, launch: Launch) -> AsyncIterator[dict[BackendKind, str]]:
     """Base address for each kind of backend that a stream may ask for."""
-    kinds = {settings.backend for settings in (config.defaults, *config.streams.values())} & set(_ENGINES)
+    settings = (config.defaults, *config.streams.values())
+    kinds = {kind for each in settings for kind in each.backends} & set(_ENGINES)
     urls: dict[BackendKind, str] = {}
     async with contextlib.AsyncExitStack() as stack:
         for kind in sorted(kinds):

@@ -86,7 +86,8 @@ class StreamSettings(_Section):
     voice: str | None = None
     delay: float = Field(default=6.0, ge=MIN_DELAY_S, le=MAX_DELAY_S)
     """Seconds between a picture coming in and the same picture going out."""
-    backend: BackendKind = "sts"
+    backend: BackendKind | tuple[BackendKind, ...] = "sts"
+    """Several are tried in order: see :mod:`babelcast.speech.failover`."""
     fallback: FallbackMode = "original"
     fallback_by_cause: dict[FallbackCause, FallbackMode] = Field(default_factory=dict)
     separation: SeparationMode = "auto"
@@ -97,6 +98,21 @@ class StreamSettings(_Section):
     breaker: BreakerSpec = BreakerSpec()
     audio_bitrate: int = Field(default=160_000, ge=32_000, le=512_000)
     """Bits per second of the published AAC."""
+
+    @property
+    def backends(self) -> tuple[BackendKind, ...]:
+        """The backends in order of preference; never empty."""
+        return (self.backend,) if isinstance(self.backend, str) else self.backend
+
+    @field_validator("backend")
+    @classmethod
+    def _one_of_each(cls, backend: BackendKind | tuple[BackendKind, ...]) -> BackendKind | tuple[BackendKind, ...]:
+        if not isinstance(backend, str):
+            if not backend or len(set(backend)) != len(backend):
+                raise ValueError("name at least one backend, and each once")
+            if "none" in backend and len(backend) > 1:
+                raise ValueError("none stands alone: it is the original sound")
+        return backend
 
     @field_validator("target_languages")
     @classmethod
@@ -132,6 +148,31 @@ class Speech(_Section):
     token: SecretStr | None = None
 
 
+class Gemini(_Section):
+    """Gemini Live. Prices in US dollars per million audio tokens; what is absent is the built-in price list's."""
+
+    api_key: SecretStr | None = None
+    """``GEMINI_API_KEY`` in the worker's environment where it is absent."""
+    model: str | None = None
+    url: str | None = Field(default=None, pattern=r"^https://\S+$")
+    """A gateway with the same protocol."""
+    usd_per_m_in: float | None = Field(default=None, ge=0.0)
+    usd_per_m_out: float | None = Field(default=None, ge=0.0)
+    budget_usd_per_hour: float | None = Field(default=None, gt=0.0)
+    """A stream's ceiling, all its languages together; beyond it the next backend speaks, or the fallback is on air."""
+
+
+class OpenAi(_Section):
+    """OpenAI's Realtime translation."""
+
+    api_key: SecretStr | None = None
+    """``OPENAI_API_KEY`` in the worker's environment where it is absent."""
+    model: str | None = None
+    url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    usd_per_minute: float | None = Field(default=None, ge=0.0)
+    budget_usd_per_hour: float | None = Field(default=None, gt=0.0)
+
+
 class MediaMtxSettings(_Section):
     """``binary``: which program to start. ``api``: use a running MediaMTX instead, by its API's address."""
 
@@ -153,6 +194,8 @@ class Config(_Section):
     listen: Listen = Listen()
     mediamtx: MediaMtxSettings = MediaMtxSettings()
     speech: Speech = Speech()
+    gemini: Gemini = Gemini()
+    openai: OpenAi = OpenAi()
     api_token: SecretStr | None = None
     state_dir: Path | None = None
     """Where the state database and the workers' files live; ``~/.local/state/babelcast`` by default."""
@@ -173,7 +216,7 @@ class Config(_Section):
     def languages(self) -> set[tuple[str, str]]:
         """Every (source, target) pair that a stream of this file may ask for."""
         settings: list[StreamSettings] = [self.defaults, *self.streams.values()]
-        return {(s.source_language, target) for s in settings if s.backend == "sts" for target in s.target_languages}
+        return {(s.source_language, target) for s in settings if "sts" in s.backends for target in s.target_languages}
 
 
 @dataclass
@@ -299,8 +342,8 @@ def _config_error(error: ValidationError, document: _Document, file: str) -> Con
     # values are left out: one of them may be a key
     first = error.errors(include_url=False, include_input=False)[0]
     location = tuple(first["loc"])
-    if location and location[-1] == "[key]":
-        location = location[:-1]
+    # pydantic names the alternatives of a union too (literal[...], tuple[...])
+    location = tuple(part for part in location if not (isinstance(part, str) and part.endswith("]")))
     message, hint = first["msg"].removeprefix("Value error, "), None
     if first["type"] == "extra_forbidden":
         message = f"there is no setting {location[-1]!r} here"

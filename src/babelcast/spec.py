@@ -57,11 +57,21 @@ class _Spec(BaseModel):
 
 
 class BackendSpec(_Spec):
-    """``url`` is the speech service's base address (``http://127.0.0.1:8090``); unused by ``none``."""
+    """``url`` is the speech service's base address (``http://127.0.0.1:8090``), and a gateway's for the cloud's
+    services; unused by ``none``. ``token`` is the bearer token or the API key."""
 
     kind: BackendKind = "sts"
     url: str | None = None
     token: SecretStr | None = None
+    model: str | None = None
+    """None: the client's default. Prices too: what is None is the client's price list."""
+    usd_per_m_in: float | None = Field(default=None, ge=0.0)
+    usd_per_m_out: float | None = Field(default=None, ge=0.0)
+    """US dollars per million audio tokens (gemini-live)."""
+    usd_per_minute: float | None = Field(default=None, ge=0.0)
+    """US dollars per minute sent (openai-realtime)."""
+    budget_usd_per_hour: float | None = Field(default=None, gt=0.0)
+    """What a stream, all its languages together, may spend on it in an hour."""
 
     @field_serializer("token", when_used="json")
     def _reveal(self, token: SecretStr | None) -> str | None:

@@ -112,3 +112,22 @@ def test_a_source_that_comes_back_in_time_keeps_its_spec_and_gets_a_new_grace() 
 def test_within_its_grace_a_stream_keeps_the_spec_of_its_last_tracks() -> None:
     opus = Wanted({"a": Source(spec_of("a", ("H264", "Opus")))})
     assert wanted([], opus, 1).specs["a"].ingest_url.startswith("srt://")
+
+
+def test_cloud_backends_carry_their_own_keys_and_nobody_elses() -> None:
+    config = parse_config(
+        """
+defaults: {backend: [gemini-live, openai-realtime, sts]}
+speech: {url: "http://speech.example:8090", token: s3cret-token}
+gemini: {api_key: g-key, model: other, usd_per_m_in: 1.5, budget_usd_per_hour: 2}
+openai: {api_key: o-key}
+"""
+    )
+    spec = worker_spec("any", path_info("live/any/in"), Settings(config), FakeMediaServer())
+    keys = [each.token.get_secret_value() if each.token else None for each in (spec.backend, *spec.standby_backends)]
+    assert keys == ["g-key", "o-key", "s3cret-token"]
+    assert [each.kind for each in spec.standby_backends] == ["openai-realtime", "sts"]
+    assert (spec.backend.model, spec.backend.usd_per_m_in, spec.backend.budget_usd_per_hour) == ("other", 1.5, 2.0)
+    assert spec.backend.url is None
+    again = WorkerSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec and "g-key" not in repr(spec)

@@ -103,7 +103,8 @@ def worker_spec(stream_id: str, path: PathInfo, settings: Settings, server: Medi
             )
             for language in stream.target_languages
         ),
-        backend=_backend(stream.backend, settings),
+        backend=_backend(stream.backends[0], settings),
+        standby_backends=tuple(_backend(kind, settings) for kind in stream.backends[1:]),
         delay_s=stream.delay,
         separation=stream.separation,
         separation_model=stream.separation_model,
@@ -142,9 +143,16 @@ def output_paths(settings: Settings, stream_id: str) -> dict[str, str]:
 
 
 def _backend(kind: BackendKind, settings: Settings) -> BackendSpec:
+    config = settings.config
     if kind == "none":
         return BackendSpec(kind="none")
-    speech = settings.config.speech
+    if kind == "gemini-live":
+        gemini = config.gemini
+        return BackendSpec(kind=kind, token=gemini.api_key, **gemini.model_dump(exclude={"api_key"}))
+    if kind == "openai-realtime":
+        openai = config.openai
+        return BackendSpec(kind=kind, token=openai.api_key, **openai.model_dump(exclude={"api_key"}))
+    speech = config.speech
     url = settings.speech_urls.get(kind, speech.url)
     # the token is for the service that the config names, and for no other
     return BackendSpec(kind=kind, url=url, token=speech.token if url == speech.url else None)

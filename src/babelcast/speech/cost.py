@@ -32,10 +32,23 @@ class Price:
         return (self.usd_per_s_in + self.usd_per_s_out) * _PER_HOUR_S
 
 
-FREE = Price(0.0, 0.0, "2026-11-21")
 GEMINI_TOKENS_PER_S = 25.0
 GEMINI_LIVE = Price.per_million_tokens(3.50, 21.0, GEMINI_TOKENS_PER_S, "2026-11-21")
 """List price of audio tokens: $3.50 in, $21 out, per million."""
+
+
+def gemini_price(listed: Price, usd_in: float | None, usd_out: float | None) -> Price:
+    """``listed``, with what the config says (US dollars per million tokens) in its place."""
+    if usd_in is None and usd_out is None:
+        return listed
+    given = Price.per_million_tokens(usd_in or 0.0, usd_out or 0.0, GEMINI_TOKENS_PER_S, "config")
+    return Price(
+        listed.usd_per_s_in if usd_in is None else given.usd_per_s_in,
+        listed.usd_per_s_out if usd_out is None else given.usd_per_s_out,
+        "config",
+    )
+
+
 OPENAI_TRANSLATE_USD_PER_MINUTE = 0.034
 OPENAI_TRANSLATE = Price.per_minute_in(OPENAI_TRANSLATE_USD_PER_MINUTE, "2026-11-21")
 

@@ -536,3 +536,17 @@ def hopeful(errors: Sequence[SpeechError]) -> SpeechError:
     said = other[0] if other else may_pass[0]
     wait_s = min(known) if len(known) == len(waits) else None
     return SpeechUnavailableError(str(said), code=said.code, retry_after_s=wait_s)
+
+
+def joined(
+    breakers: Sequence[SpeechBackend],
+    budgets: Sequence[Budget | None],
+    *,
+    clock: Clock | None = None,
+    in_time_from: Callable[[], int] | None = None,
+) -> SpeechBackend:
+    """One language's backends, each in its breaker, as one. ``budgets`` are the stream's: all languages share them."""
+    if len(breakers) == 1 and budgets[0] is None:
+        return breakers[0]
+    members = [Member(backend, budget) for backend, budget in zip(breakers, budgets, strict=True)]
+    return FailoverBackend(members, clock=clock, in_time_from=in_time_from)
