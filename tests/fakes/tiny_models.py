@@ -105,15 +105,15 @@ def layer_shapes(width: int, inner: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def whisper(folder: Path, width: int = 32) -> Path:
-    """A multilingual Whisper of two small layers, whose decoder says :data:`WHISPER_SAYS` whatever it hears.
+def whisper(folder: Path, width: int = 32, layers: int = 2, heads: int = 2, words: int = 0) -> Path:
+    """A multilingual Whisper of small layers (of any size, to measure speed), whose decoder says :data:`WHISPER_SAYS` whatever it hears.
 
     Each position's encoding points at one token, in a cycle that ends with the end of text; the rest is random and
     small. With a prompt it begins later in the cycle.
     """
     folder.mkdir(parents=True, exist_ok=True)
     letters = list(pre_tokenizers.ByteLevel.alphabet())
-    words = [f"Ġ{word}" for word in WHISPER_SAYS]
+    said = [f"Ġ{word}" for word in WHISPER_SAYS]
     special = [
         "<|endoftext|>",
         "<|startoftranscript|>",
@@ -127,13 +127,13 @@ def whisper(folder: Path, width: int = 32) -> Path:
         *(f"<|{number * 0.02:.2f}|>" for number in range(1501)),
     ]
     # CTranslate2 takes a model for multilingual if its vocabulary has an empty string
-    vocabulary = [*letters, *words, "", *special]
+    vocabulary = [*letters, *said, *(f"Ġw{number}" for number in range(words)), "", *special]
     tokenizer = Tokenizer(BPE({token: number for number, token in enumerate(vocabulary)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(special)
     tokenizer.save(str(folder / "tokenizer.json"))
-    spec = whisper_spec.WhisperSpec(2, 2, 2, 2)
+    spec = whisper_spec.WhisperSpec(layers, heads, layers, heads)
     shapes = layer_shapes(width, 2 * width) | {
         "conv1/weight": (width, 80, 3),
         "conv1/bias": (width,),
@@ -147,7 +147,7 @@ def whisper(folder: Path, width: int = 32) -> Path:
     spec.encoder.position_encodings.encodings = (
         np.random.default_rng(_RANDOM).normal(0, 0.1, (1500, width)).astype("f4")
     )
-    cycle = [*words, "<|endoftext|>"]
+    cycle = [*said, "<|endoftext|>"]
     # the first word follows position 3: <|startoftranscript|>, language, task, time
     spec.decoder.position_encodings.encodings = np.eye(width, dtype="f4")[(np.arange(448) - 3) % len(cycle)]
     for place, token in enumerate(cycle):
@@ -155,7 +155,7 @@ def whisper(folder: Path, width: int = 32) -> Path:
     spec.config.lang_ids = [vocabulary.index(f"<|{code}|>") for code in WHISPER_LANGUAGES]
     spec.config.suppress_ids = []
     spec.config.suppress_ids_begin = [vocabulary.index("<|endoftext|>")]
-    spec.config.alignment_heads = [[1, 0], [1, 1]]
+    spec.config.alignment_heads = [[layers - 1, head] for head in range(heads)]
     spec.register_vocabulary(vocabulary)
     return _saved(spec, folder, "asr", "whisper")
 
