@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 
 from babelcast.clock import Clock, MonotonicClock
 from babelcast.errors import SpeechError, SpeechUnavailableError
+from babelcast.spec import BackendSpec
 from babelcast.speech.base import (
     BackendEvent,
     ClosedEvent,
@@ -536,6 +537,11 @@ def hopeful(errors: Sequence[SpeechError]) -> SpeechError:
     said = other[0] if other else may_pass[0]
     wait_s = min(known) if len(known) == len(waits) else None
     return SpeechUnavailableError(str(said), code=said.code, retry_after_s=wait_s)
+
+
+def budgets_of(specs: Sequence[BackendSpec]) -> list[Budget | None]:
+    """A stream's budgets, by its backends' specs."""
+    return [Budget(spec.budget_usd_per_hour) if spec.budget_usd_per_hour else None for spec in specs]
 
 
 def joined(

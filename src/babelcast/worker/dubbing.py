@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from babelcast.audio.fallback import FallbackCause
 from babelcast.errors import SpeechError, SpeechUnavailableError
 from babelcast.speech.base import (
+    BackendEvent,
     ClosedEvent,
     LostEvent,
     ProgressEvent,
@@ -19,6 +20,7 @@ from babelcast.speech.base import (
     SpeechEvent,
     SpeechSession,
     SpeechTarget,
+    UsageEvent,
 )
 from babelcast.speech.breaker import OPEN_CODE, BreakerBackend
 from babelcast.speech.retry import RetryBackend, RetrySession, RetrySettings
@@ -41,6 +43,11 @@ _LIVE = RetrySettings(replay_s=_AHEAD_NS / NS_PER_S)
 _PACED = RetrySettings(replay_s=2 * _AHEAD_NS / NS_PER_S)
 _SILENCE = bytes(3_200)
 _CAUSES: dict[str, FallbackCause] = {OPEN_CODE: "breaker", "budget": "budget"}
+
+
+def in_time_from(playhead_ns: int) -> int:
+    """Source time from which a dub that is asked for now can still be in its place on air."""
+    return playhead_ns + _DEALING_NS
 
 
 class SegmentSink(Protocol):
@@ -88,6 +95,10 @@ class Dubbing:
         """The latest source spans (ns) that will not be dubbed although a later watermark passes them."""
         self.dropped_frames = 0
         self.sessions = 0
+        self.backend: str | None = backend.name if len(self.breakers) < 2 else None
+        """Which of several speaks now; None before the first session."""
+        self.cost: float | None = None
+        """US dollars, where a backend charges."""
 
     @property
     def language(self) -> str:
@@ -130,7 +141,7 @@ class Dubbing:
             self._backend,
             _PACED if self._paced else _LIVE,
             on_state=self._on_state,
-            in_time_from=None if self._paced else lambda: self._playhead_ns() + _DEALING_NS,
+            in_time_from=None if self._paced else lambda: in_time_from(self._playhead_ns()),
         )
         while not (self._input_ended and not self._frames):
             self._session = session = await retrying.open(self._target)
@@ -189,6 +200,10 @@ class Dubbing:
             self.lost.append((event.source_start_ns, event.source_end_ns))
             seconds = (event.source_end_ns - event.source_start_ns) / NS_PER_S
             log.info("%.1f s of the source will not be dubbed", seconds, extra=self._log_fields)
+        elif isinstance(event, UsageEvent):
+            self.cost = (self.cost or 0.0) + event.usd
+        elif isinstance(event, BackendEvent):
+            self.backend = event.backend
 
     async def _send_all(self, session: SpeechSession) -> None:
         """Send frames until the input ends or has a long gap; then finish the session."""

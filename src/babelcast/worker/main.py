@@ -53,7 +53,8 @@ def check_spec(spec: WorkerSpec) -> None:
 
 
 async def _run(spec: WorkerSpec, record_folder: Path | None) -> None:
-    session = WorkerSession(spec, backend_of(spec.backend))
+    standbys = [backend for each in spec.standby_backends if (backend := backend_of(each)) is not None]
+    session = WorkerSession(spec, backend_of(spec.backend), standbys=standbys)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, session.request_stop)

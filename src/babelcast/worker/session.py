@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from babelcast.audio.fallback import FallbackSettings
@@ -42,10 +42,11 @@ from babelcast.spec import (
 )
 from babelcast.speech.base import SpeechBackend, SpeechTarget
 from babelcast.speech.breaker import BreakerBackend
+from babelcast.speech.failover import budgets_of, joined
 from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, SpeechFrame
 from babelcast.worker.air import AirClock, OnAir
 from babelcast.worker.controls import ControlDesk
-from babelcast.worker.dubbing import Dubbing
+from babelcast.worker.dubbing import Dubbing, in_time_from
 from babelcast.worker.fragments import FragmentLog
 from babelcast.worker.ingest import Ingest
 from babelcast.worker.journal import Journal
@@ -73,20 +74,23 @@ _FINISH_S = 2.0
 
 
 class WorkerSession:
-    """Runs from :meth:`run` to :meth:`request_stop`. ``backend`` None is bypass."""
+    """Runs from :meth:`run` to :meth:`request_stop`. ``backend`` None is bypass; ``standbys`` speak, in order, where it
+    fails: as many as the spec has ``standby_backends``."""
 
     def __init__(
         self,
         spec: WorkerSpec,
         backend: SpeechBackend | None,
         *,
+        standbys: Sequence[SpeechBackend] = (),
         clock: Clock | None = None,
         metrics: WorkerMetrics | None = None,
     ) -> None:
         self.spec = spec = spec if spec.controls is None else _with_controls(spec, spec.controls)
         self.metrics = metrics or WorkerMetrics()
         self._clock = clock or MonotonicClock()
-        self._backend = backend
+        self._backends = () if backend is None else (backend, *standbys)
+        self._budgets = budgets_of((spec.backend, *spec.standby_backends)[: len(self._backends)])
         self._air = AirClock(round(spec.delay_s * NS_PER_S))
         self._stop = asyncio.Event()
         self._journal = Journal(spec.journal_dir, _RECENT_ENTRIES)
@@ -130,10 +134,13 @@ class WorkerSession:
             lag_s=self._age_s,
             on_entry=self._journal.add,
         )
-        if self._backend is not None:
+        if self._backends:
             wanted = SpeechTarget(spec.stream_id, spec.source_language, target.language, target.voice)
-            breaker = self._breaker(self._backend, target.language)
-            programme.dubbing = Dubbing(breaker, wanted, programme, lambda: programme.playhead_ns, breakers=(breaker,))
+            breakers = [self._breaker(backend, target.language) for backend in self._backends]
+            speaks = joined(
+                breakers, self._budgets, clock=self._clock, in_time_from=lambda: in_time_from(programme.playhead_ns)
+            )
+            programme.dubbing = Dubbing(speaks, wanted, programme, lambda: programme.playhead_ns, breakers=breakers)
         return programme
 
     def _breaker(self, backend: SpeechBackend, language: str) -> BreakerBackend:
@@ -162,8 +169,7 @@ class WorkerSession:
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
             await asyncio.gather(*(output.finish(_FINISH_S) for output in self._outputs))
             self._journal.close()
-            if self._backend is not None:
-                await self._backend.aclose()
+            await asyncio.gather(*(backend.aclose() for backend in self._backends))
 
     def _steps(self) -> list[Coroutine[Any, Any, None]]:
         steps: list[Coroutine[Any, Any, None]] = [self._ingest.run(), self._pace()]
@@ -423,4 +429,6 @@ def _target_status(spec: WorkerSpec, programme: Programme, output: Output) -> Ta
         fallback_cause=programme.fallback_cause,
         levels=programme.levels,
         breakers=tuple(breaker.status for breaker in dubbing.breakers) if dubbing is not None else (),
+        backend=dubbing.backend if dubbing is not None else None,
+        cost=dubbing.cost if dubbing is not None else None,
     )
