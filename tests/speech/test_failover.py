@@ -29,8 +29,9 @@ from babelcast.speech.base import (
 )
 from babelcast.speech.breaker import BreakerBackend
 from babelcast.speech.cost import Budget
-from babelcast.speech.failover import FailoverBackend, Member, hopeful
+from babelcast.speech.failover import FailoverBackend
 from babelcast.speech.gemini_live import GeminiSettings, make_gemini
+from babelcast.speech.members import Member, hopeful
 from babelcast.speech.openai_realtime import OpenAiSettings, make_openai
 from babelcast.speech.retry import RetryBackend
 from babelcast.units import NS_PER_S, DubSegment, SpeechFrame

@@ -19,11 +19,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from babelcast.clock import Clock, MonotonicClock
 from babelcast.errors import SpeechError, SpeechUnavailableError
-from babelcast.spec import BackendSpec
 from babelcast.speech.base import (
     BackendEvent,
     ClosedEvent,
@@ -33,96 +32,24 @@ from babelcast.speech.base import (
     SegmentEvent,
     SpeechBackend,
     SpeechEvent,
-    SpeechSession,
     SpeechTarget,
     UsageEvent,
 )
 from babelcast.speech.cost import Budget
+from babelcast.speech.members import BUDGET_CODE, FailoverSettings, Member, Pool, Slot
 from babelcast.speech.retry import Tail
 from babelcast.units import NS_PER_S, SpeechFrame
 
 log = logging.getLogger(__name__)
 
-BUDGET_CODE = "budget"
-"""``code`` where the cost ceiling is the reason."""
 _MAX_EVENTS = 512
-_MAX_BUFFERED = 256
 _TICK_S = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class FailoverSettings:
-    replay_s: float = 10.0
-    """The most sound that is sent again; FailoverBackend's ``in_time_from`` may make it less."""
-    steady_s: float = 10.0
-    """A backend that spoke this long is opened once more before the next is taken."""
-    reopen_s: float = 1.5
-    """How long that may take."""
-    hold_s: float = 20.0
-    """A backend that failed is left alone for this long; twice as long after every relapse."""
-    max_hold_s: float = 320.0
-    well_s: float = 120.0
-    """A backend that spoke this long has no past."""
-    refused_s: float = 300.0
-    """A backend that refused for good (a wrong key, no such language) is asked again after this."""
-    proof_s: float = 3.0
-    """So much source has the next one dealt with before it takes over from one that works."""
-    proof_within_s: float = 20.0
-
-
-@dataclass(slots=True)
-class Member:
-    """One of the backends, in its breaker. The rest is its past, shared by the sessions of one FailoverBackend."""
-
-    backend: SpeechBackend
-    budget: Budget | None = None
-    not_before_ns: int = 0
-    hold_s: float = 0.0
-    why: str = ""
-
-    def refusal(self, now_ns: int) -> SpeechUnavailableError | None:
-        """Why it is not to be asked now."""
-        if self.budget is not None and self.budget.reached(now_ns):
-            usd = self.budget.usd_per_hour
-            return SpeechUnavailableError(
-                f"{self.backend.name}: the cost ceiling of ${usd:g} an hour is reached",
-                code=BUDGET_CODE,
-                retry_after_s=self.budget.wait_s(now_ns),
-            )
-        if now_ns < self.not_before_ns:
-            return SpeechUnavailableError(
-                f"{self.backend.name} is left alone: {self.why}",
-                code="internal",
-                retry_after_s=(self.not_before_ns - now_ns) / NS_PER_S,
-            )
-        return None
-
-    def failed(self, why: str, now_ns: int, settings: FailoverSettings, *, final: bool) -> None:
-        self.why = why
-        self.hold_s = min(max(settings.hold_s, 2 * self.hold_s), settings.max_hold_s)
-        self.not_before_ns = now_ns + round((settings.refused_s if final else self.hold_s) * NS_PER_S)
-
-
-@dataclass(slots=True)
-class _Slot:
-    """A member's open session."""
-
-    index: int
-    session: SpeechSession
-    opened_ns: int
-    reason: str | None = None
-    start_ns: int | None = None
-    """Source time of the first frame it heard."""
-    progress_ns: int = -1
-    buffer: deque[SpeechEvent] = field(default_factory=lambda: deque(maxlen=_MAX_BUFFERED))
-    closed: ClosedEvent | None = None
-    reader: asyncio.Task[None] | None = None
 
 
 class FailoverSession:
     """See :class:`babelcast.speech.base.SpeechSession`. Made by :meth:`FailoverBackend.open`."""
 
-    def __init__(self, owner: FailoverBackend, target: SpeechTarget, first: _Slot) -> None:
+    def __init__(self, owner: FailoverBackend, target: SpeechTarget, first: Slot) -> None:
         self._owner = owner
         self._members = owner.members
         self._settings = owner.settings
@@ -130,8 +57,8 @@ class FailoverSession:
         self._target = target
         self._tail = Tail(owner.settings.replay_s)
         self._active = first
-        self._next: _Slot | None = None
-        self._opening: asyncio.Task[_Slot] | None = None
+        self._next: Slot | None = None
+        self._opening: asyncio.Task[Slot] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._events: deque[SpeechEvent] = deque()
@@ -211,10 +138,10 @@ class FailoverSession:
         self._emit(closed)
         self._ended = True
 
-    def _listen(self, slot: _Slot) -> None:
+    def _listen(self, slot: Slot) -> None:
         slot.reader = asyncio.create_task(self._read(slot), name=f"failover {slot.index}")
 
-    async def _read(self, slot: _Slot) -> None:
+    async def _read(self, slot: Slot) -> None:
         closed = ClosedEvent("internal", "the session ended without a word", retryable=True)
         try:
             async for event in slot.session.events():
@@ -228,7 +155,7 @@ class FailoverSession:
         slot.closed = slot.closed or closed
         self._wake.set()
 
-    def _take(self, slot: _Slot, event: SpeechEvent) -> None:
+    def _take(self, slot: Slot, event: SpeechEvent) -> None:
         if isinstance(event, UsageEvent):
             budget = self._members[slot.index].budget
             if budget is not None:
@@ -308,7 +235,7 @@ class FailoverSession:
         await self._start_again(slot, closed.reason)
         return True
 
-    async def _start_again(self, slot: _Slot, reason: str) -> None:
+    async def _start_again(self, slot: Slot, reason: str) -> None:
         lost, frames = self._tail.replay(self._owner.in_time_from() if self._owner.in_time_from else 0)
         if lost is not None:
             self._emit(lost)
@@ -354,7 +281,7 @@ class FailoverSession:
             self._retire(self._active)
             self._end(ClosedEvent(BUDGET_CODE, str(refusal), retryable=True))
 
-    async def _open_one(self, indices: Sequence[int], reason: str) -> _Slot:
+    async def _open_one(self, indices: Sequence[int], reason: str) -> Slot:
         error: SpeechError | None = None
         for index in indices:
             try:
@@ -378,7 +305,7 @@ class FailoverSession:
         self._next = task.result()
         self._listen(self._next)
 
-    def _judge(self, slot: _Slot) -> None:
+    def _judge(self, slot: Slot) -> None:
         """Whether the one that was opened beside takes over."""
         now_ns = self._clock.now_ns()
         late = now_ns - slot.opened_ns > self._settings.proof_within_s * NS_PER_S
@@ -398,7 +325,7 @@ class FailoverSession:
             self._adopt(slot, slot.reason)
             self._retire(old)
 
-    def _adopt(self, slot: _Slot, reason: str | None) -> None:
+    def _adopt(self, slot: Slot, reason: str | None) -> None:
         """From here on ``slot`` speaks: what it said of source that the old one has delivered is left out."""
         self._next = None
         self._dropped += self._active.session.dropped_frames
@@ -413,19 +340,19 @@ class FailoverSession:
         slot.buffer.clear()
         self._say(slot, reason)
 
-    def _say(self, slot: _Slot, reason: str | None) -> None:
+    def _say(self, slot: Slot, reason: str | None) -> None:
         self.switches += 1
         name = self._members[slot.index].backend.name
         log.warning("%s speaks from now on: %s", name, reason, extra={"streamId": self._target.stream_id})
         self._emit(BackendEvent(name, reason))
 
-    def _retire(self, slot: _Slot) -> None:
+    def _retire(self, slot: Slot) -> None:
         """Close it behind the scenes."""
         task = asyncio.create_task(self._close(slot))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _close(self, slot: _Slot) -> None:
+    async def _close(self, slot: Slot) -> None:
         if slot.reader is not None and slot.reader is not asyncio.current_task():
             slot.reader.cancel()
             await asyncio.gather(slot.reader, return_exceptions=True)
@@ -443,7 +370,7 @@ class FailoverSession:
             self._retire(slot)
 
 
-class FailoverBackend:
+class FailoverBackend(Pool):
     """``members`` in the order of preference. One for each language, as the breakers are."""
 
     def __init__(
@@ -454,9 +381,7 @@ class FailoverBackend:
         clock: Clock | None = None,
         in_time_from: Callable[[], int] | None = None,
     ) -> None:
-        self.members = tuple(members)
-        self.settings = settings or FailoverSettings()
-        self.clock = clock or MonotonicClock()
+        super().__init__(members, settings or FailoverSettings(), clock or MonotonicClock())
         self.in_time_from = in_time_from
 
     @property
@@ -469,79 +394,8 @@ class FailoverBackend:
         session.start()
         return session
 
-    async def open_slot(self, target: SpeechTarget, first: int | None) -> _Slot:
-        """The first member that opens; ``first`` is asked before all others, but not for long."""
-        errors: list[SpeechError] = []
-        if first is not None and self.members[first].refusal(self.clock.now_ns()) is None:
-            try:
-                async with asyncio.timeout(self.settings.reopen_s):
-                    return await self.open_member(first, target)
-            except TimeoutError:
-                self._failed(first, SpeechUnavailableError("it does not answer", code="deadline"))
-            except SpeechError as error:
-                errors.append(error)
-        held: list[int] = []
-        for index, member in enumerate(self.members):
-            refusal = member.refusal(self.clock.now_ns())
-            if refusal is None:
-                slot = await self._try(index, target, errors)
-                if slot is not None:
-                    return slot
-            elif refusal.code == BUDGET_CODE:
-                errors.append(refusal)
-            else:
-                held.append(index)
-        # to leave one alone is only a preference
-        for index in held:
-            slot = await self._try(index, target, errors)
-            if slot is not None:
-                return slot
-        raise hopeful(errors)
-
-    async def _try(self, index: int, target: SpeechTarget, errors: list[SpeechError]) -> _Slot | None:
-        try:
-            slot = await self.open_member(index, target)
-        except SpeechError as error:
-            errors.append(error)
-            return None
-        slot.reason = str(errors[0]) if errors else self.members[0].why or None if index else None
-        return slot
-
-    async def open_member(self, index: int, target: SpeechTarget) -> _Slot:
-        try:
-            session = await self.members[index].backend.open(target)
-        except SpeechError as error:
-            self._failed(index, error)
-            raise
-        return _Slot(index, session, self.clock.now_ns())
-
-    def _failed(self, index: int, error: SpeechError) -> None:
-        # a breaker's refusal has its own time; it is no failure more
-        if not isinstance(error, SpeechUnavailableError) or error.retry_after_s is None:
-            final = not error.retryable
-            self.members[index].failed(str(error), self.clock.now_ns(), self.settings, final=final)
-
     async def aclose(self) -> None:
         await asyncio.gather(*(member.backend.aclose() for member in self.members))
-
-
-def hopeful(errors: Sequence[SpeechError]) -> SpeechError:
-    """What to say where nobody can be opened: something that may pass before what never will, and a spent budget only
-    where there is no other reason."""
-    may_pass = [error for error in errors if error.retryable]
-    if not may_pass:
-        return errors[0] if errors else SpeechUnavailableError("no backend", code="internal")
-    waits = [error.retry_after_s if isinstance(error, SpeechUnavailableError) else None for error in may_pass]
-    known = [wait for wait in waits if wait is not None]
-    other = [error for error in may_pass if error.code != BUDGET_CODE]
-    said = other[0] if other else may_pass[0]
-    wait_s = min(known) if len(known) == len(waits) else None
-    return SpeechUnavailableError(str(said), code=said.code, retry_after_s=wait_s)
-
-
-def budgets_of(specs: Sequence[BackendSpec]) -> list[Budget | None]:
-    """A stream's budgets, by its backends' specs."""
-    return [Budget(spec.budget_usd_per_hour) if spec.budget_usd_per_hour else None for spec in specs]
 
 
 def joined(

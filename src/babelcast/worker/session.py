@@ -42,7 +42,8 @@ from babelcast.spec import (
 )
 from babelcast.speech.base import SpeechBackend, SpeechTarget
 from babelcast.speech.breaker import BreakerBackend
-from babelcast.speech.failover import budgets_of, joined
+from babelcast.speech.failover import joined
+from babelcast.speech.members import budgets_of
 from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, SpeechFrame
 from babelcast.worker.air import AirClock, OnAir
 from babelcast.worker.controls import ControlDesk
@@ -56,6 +57,7 @@ from babelcast.worker.output import Output
 from babelcast.worker.programme import Programme
 from babelcast.worker.pulse import next_tick
 from babelcast.worker.source_loss import SourceLoss
+from babelcast.worker.spool import Spool
 from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ LEAD_NS = 100 * NS_PER_MS
 _LEAD_IN_NS = 3 * NS_PER_S
 """Silence that is sent before the first picture, with the codec's headers: MediaMTX listens for 2 s before it lets
 anybody read, and would swallow the first group of pictures."""
+_CATCH_UP_STEP_NS = 100 * NS_PER_MS
 _LATE_MARGIN_NS = 500 * NS_PER_MS
 _FILE_AHEAD_NS = 2 * NS_PER_S
 _STATUS_EVERY_TICKS = 20
@@ -85,6 +88,7 @@ class WorkerSession:
         standbys: Sequence[SpeechBackend] = (),
         clock: Clock | None = None,
         metrics: WorkerMetrics | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self.spec = spec = spec if spec.controls is None else _with_controls(spec, spec.controls)
         self.metrics = metrics or WorkerMetrics()
@@ -111,6 +115,8 @@ class WorkerSession:
             self._make_programme(target, on_air) for target, on_air in zip(spec.targets, self._on_air, strict=True)
         ]
         self._ticks = 0
+        self._spool = spool if self._loss is not None else None
+        self._catch_up_from_ns: int | None = None
         controls = spec.controls or spec.own_controls
         self.desk = ControlDesk(controls, self._apply)
         """What an operator changes on air."""
@@ -155,6 +161,8 @@ class WorkerSession:
 
     async def run(self) -> None:
         """Until :meth:`request_stop`. Raises IngestError where the source can never be read."""
+        if self._spool is not None:
+            self._resume(self._spool)
         stopped = asyncio.create_task(self._stop.wait())
         tasks = [asyncio.create_task(step) for step in self._steps()]
         waiting: set[asyncio.Task[Any]] = {stopped, *tasks}
@@ -169,6 +177,8 @@ class WorkerSession:
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
             await asyncio.gather(*(output.finish(_FINISH_S) for output in self._outputs))
             self._journal.close()
+            if self._spool is not None and self._stop.is_set():
+                self._spool.close()
             await asyncio.gather(*(backend.aclose() for backend in self._backends))
 
     def _steps(self) -> list[Coroutine[Any, Any, None]]:
@@ -185,15 +195,40 @@ class WorkerSession:
         """End within 3 s, with EOS to the outputs. May be called from a signal handler of the loop."""
         self._stop.set()
 
+    def _resume(self, spool: Spool) -> None:
+        """Go on where the worker before broke off, with what it has left: as the original, for the dub of it is lost."""
+        now_ns = self._clock.now_ns()
+        left = spool.read(now_ns)
+        start_ns = left.start_ns(now_ns - left.epoch_ns - self._air.delay_ns) if left is not None else None
+        if left is None or start_ns is None:
+            return
+        self._timeline.resume(left.epoch_ns, left.end_ns)
+        self._ingest.resume(left.video, left.audio_end)
+        for unit in left.video:
+            if unit.dts_ns >= start_ns:
+                self.take_video(unit)
+        for position, pcm in left.audio_from(start_ns):
+            self._source.write_original(position, from_s16le(pcm, CHANNELS))
+            spool.audio(position, pcm)
+        for programme in self._programmes:
+            programme.begin_at(start_ns)
+        self._catch_up_from_ns = start_ns
+        seconds = (left.end_ns - start_ns) / NS_PER_S
+        log.info("goes on where the worker before broke off, with %.1f s of the source", seconds)
+
     # --- ingest's sink ---
 
     def take_video(self, unit: AccessUnit) -> None:
+        if self._spool is not None:
+            self._spool.video(unit)
         if self._loss is not None:
             self._loss.note(unit)
         for programme in self._programmes:
             programme.video.put(unit)
 
     def take_audio(self, position: int, pcm: bytes) -> None:
+        if self._spool is not None:
+            self._spool.audio(position, pcm)
         block = from_s16le(pcm, CHANNELS)
         self._source.write_original(position, block)
         if self._listener is not None:
@@ -224,14 +259,24 @@ class WorkerSession:
         if self._loss is not None:
             self._loss.watch(since_epoch_ns - self._timeline.end_ns)
             self._look_for_loss(self._loss, due_ns)
+        if self._spool is not None:
+            self._spool.flush(epoch_ns, max(self._air.delay_ns, self._air.target_delay_ns))
         if due_ns >= -_LEAD_IN_NS:
-            for programme in self._programmes:
-                programme.advance(due_ns, epoch_ns, video_expected=self._ingest.video_coming)
+            self._advance(due_ns, epoch_ns)
         if self._ingest.state == "ended" and due_ns > self._timeline.end_ns + LEAD_NS:
             self.request_stop()  # all of the file is on air
         self._ticks += 1
         if self._ticks % _STATUS_EVERY_TICKS == 0:
             self._measure()
+
+    def _advance(self, due_ns: int, epoch_ns: int) -> None:
+        steps = [due_ns]
+        if self._catch_up_from_ns is not None:  # pictures and sound side by side, as they come otherwise
+            steps = [*range(self._catch_up_from_ns, due_ns, _CATCH_UP_STEP_NS), due_ns]
+            self._catch_up_from_ns = None
+        for step_ns in steps:
+            for programme in self._programmes:
+                programme.advance(step_ns, epoch_ns, video_expected=self._ingest.video_coming)
 
     def _look_for_loss(self, loss: SourceLoss, due_ns: int) -> None:
         still = loss.advance(self._timeline.lost_for_ns(due_ns))
