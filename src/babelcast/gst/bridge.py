@@ -23,11 +23,14 @@ from babelcast.gst.runtime import NONE_NS, Gst
 _TIME = Gst.Format.TIME
 _DELTA_UNIT = Gst.BufferFlags.DELTA_UNIT
 _DISCONT = Gst.BufferFlags.DISCONT
+_RESYNC = Gst.BufferFlags.RESYNC
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A buffer of an appsink, with its times in the pipeline's running time (ns). ``pts_ns`` None: it had none."""
+    """A buffer of an appsink, with its times in the pipeline's running time (ns). ``pts_ns`` None: it had none.
+
+    ``resync``: the demuxer took a jump of the timestamps out in front of it."""
 
     data: bytes
     pts_ns: int | None
@@ -35,6 +38,7 @@ class Packet:
     delta: bool
     discont: bool
     caps: str
+    resync: bool = False
 
 
 class SinkReader:
@@ -76,6 +80,7 @@ class SinkReader:
             delta=buffer.has_flags(_DELTA_UNIT),
             discont=buffer.has_flags(_DISCONT),
             caps=self._caps_text,
+            resync=buffer.has_flags(_RESYNC),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -17,6 +17,7 @@ from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit
 from babelcast.worker.backoff import Backoff
 from babelcast.worker.placement import AudioPlacement
 from babelcast.worker.pulse import next_tick
+from babelcast.worker.rejoin import RecentPictures, Successor, jumped_back
 from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,10 @@ _SETTLE_NS = 300 * NS_PER_MS
 """How long the first units of a connection are looked at before their place is decided."""
 _PICTURE_NS = 20 * NS_PER_MS
 _PCM_FRAME_BYTES = 4
+_SAME_PICTURE_NS = 5 * NS_PER_MS
 _IDLE_NS = 5 * NS_PER_S
+_REJOIN_PAUSE_NS = NS_PER_S
+_REJOIN_ATTEMPTS = 5
 _SILENCE = bytes(480 * _PCM_FRAME_BYTES)
 _SILENT_TRACK_NS = 3 * NS_PER_S
 _FILE_WINDOW_NS = 30 * NS_PER_S
@@ -56,6 +60,12 @@ class _Connection:
     needs_key: bool = True
     video_ns: int | None = None
     audio_ns: int | None = None
+    video_dts_ns: int | None = None  # in running time
+    jumped: bool = False
+    rejoin_at_ns: int = 0
+    rejoin_attempts: int = 0
+    video_floor_ns: int | None = None  # what lies before has come by the connection before
+    audio_floor: int | None = None
 
 
 class Ingest:
@@ -81,12 +91,26 @@ class Ingest:
         self._clock = clock
         self._wanted_until = wanted_until
         self._once = once or not self._live
+        self._rejoins_here = self._live and url.startswith("rtmp")
         self._connection: _Connection | None = None
+        self._successor: Successor | None = None
+        self._recent = RecentPictures()
+        self._left_off: tuple[int, int] | None = None
+        self.rejoins = 0
+        """How often a connection was replaced because its timestamps had gone back."""
         self.placement = AudioPlacement()
         self.state: IngestState = "starting"
         self.tracks = Tracks(None, None, None)
         self.last_error: str | None = None
         self.connections = 0
+
+    def resume(self, pictures: Sequence[AccessUnit], audio_end: int) -> None:
+        """Another worker has read the source up to here. The first connection goes on from there to the picture, where
+        the server still has the last of them; else from its next key frame. ``audio_end`` in samples."""
+        for unit in pictures:
+            self._recent.note(unit.data, unit.dts_ns)
+        if pictures:
+            self._left_off = (pictures[-1].dts_ns, audio_end)
 
     @property
     def video_coming(self) -> bool:
@@ -148,6 +172,9 @@ class Ingest:
             await pipeline.start()
             while True:
                 idle = self._poll(connection)
+                if connection.jumped or self._successor is not None:
+                    self._connection = connection = await self._rejoin(connection)
+                    pipeline = connection.pipeline
                 self._look_at_tracks(pipeline)
                 ended = pipeline.poll_end()  # at every tick: it also hears what breaks in the sound alone
                 end = (ended or self._starved(connection)) if idle else None
@@ -158,7 +185,43 @@ class Ingest:
         finally:
             self._connection = None
             self._end_softly()
+            await self._give_up_successor()
             await pipeline.stop()
+
+    async def _rejoin(self, connection: _Connection) -> _Connection:
+        """Bring a second connection on its way; the one that is read from now on, which may be it already."""
+        successor = self._successor
+        if successor is None:
+            if self._clock.now_ns() >= connection.rejoin_at_ns:
+                connection.rejoin_attempts += 1
+                self._successor = successor = Successor(self._url, self._clock)
+                await successor.start()
+            return connection
+        if not successor.poll():
+            await self._give_up_successor()
+            connection.rejoin_at_ns = self._clock.now_ns() + _REJOIN_PAUSE_NS
+            connection.jumped = connection.rejoin_attempts < _REJOIN_ATTEMPTS
+            return connection
+        offset_ns = self._recent.offset_of(successor.video)
+        if offset_ns is None:
+            return connection
+        self._successor = None
+        floor = self.placement.end
+        self._end_softly()
+        self._timeline.adopt(offset_ns)
+        after = _Connection(successor.pipeline, begun=True, needs_key=False, audio_floor=floor)
+        after.video_floor_ns, after.first_arrival_ns = connection.video_ns, connection.first_arrival_ns
+        after.last_arrival_ns = now = self._clock.now_ns()
+        self.rejoins += 1
+        log.info("timestamps went back: a new connection has taken over", extra={"stage": "ingest"})
+        self._deliver(after, now, successor.video, successor.audio)
+        await connection.pipeline.stop()
+        return after
+
+    async def _give_up_successor(self) -> None:
+        successor, self._successor = self._successor, None
+        if successor is not None:
+            await successor.pipeline.stop()
 
     def _end_softly(self) -> None:
         """A live source's sound has broken off: a little silence behind it, a sample apart, has it faded out."""
@@ -223,7 +286,14 @@ class Ingest:
         early, connection.early = connection.early, []
         if not arrivals:
             return
-        self._timeline.begin(arrivals)
+        left_off, self._left_off = self._left_off, None
+        offset_ns = self._recent.offset_of(packet for _, video, _ in early for packet in video) if left_off else None
+        if left_off is not None and offset_ns is not None:
+            self._timeline.adopt(offset_ns)
+            connection.video_floor_ns, connection.audio_floor = left_off
+            connection.needs_key = False
+        else:
+            self._timeline.begin(arrivals)
         self.placement.restart()
         connection.begun = True
         self.connections += 1
@@ -245,8 +315,15 @@ class Ingest:
         if connection.needs_key and packet.delta:
             return
         connection.needs_key = False
+        if self._rejoins_here and jumped_back(packet, connection.video_dts_ns):
+            connection.jumped = True
+        connection.video_dts_ns = packet.dts_ns
         dts = self._timeline.place("video", packet.dts_ns, _PICTURE_NS, arrival_ns)
+        if connection.video_floor_ns is not None and dts <= connection.video_floor_ns + _SAME_PICTURE_NS:
+            return
         connection.video_ns = dts
+        if self._rejoins_here:
+            self._recent.note(packet.data, dts)
         pts = dts + packet.pts_ns - packet.dts_ns
         self._sink.take_video(AccessUnit(pts, dts, not packet.delta, packet.data, packet.caps))
 
@@ -258,5 +335,8 @@ class Ingest:
         start = self._timeline.place("audio", packet.pts_ns, duration, arrival_ns)
         connection.audio_ns = start
         position, pcm = self.placement.place(start, packet.data)
+        if connection.audio_floor is not None:
+            skip = max(0, connection.audio_floor - position)
+            position, pcm = position + skip, pcm[skip * _PCM_FRAME_BYTES :]
         if pcm:
             self._sink.take_audio(position, pcm)

@@ -333,6 +333,11 @@ class WorkerSession:
         return (self._ingest.placement.error_ns + self._on_air[0].sound_off_ns) / NS_PER_MS
 
     @property
+    def source_drift_ms(self) -> float:
+        """How far the source's clock has been led back on this connection; positive: it runs slow."""
+        return self._timeline.drift_ns / NS_PER_MS
+
+    @property
     def output_sessions(self) -> list[int]:
         """How many sessions each destination has seen."""
         return [output.sessions for output in self._outputs]

@@ -75,6 +75,10 @@ class SourceTimeline:
         """For a live source whose delay changes."""
         self._late_limit_ns = late_limit_ns
 
+    def resume(self, epoch_ns: int, end_ns: int) -> None:
+        """Go on on another worker's timeline, whose units came up to ``end_ns``. Before the first connection."""
+        self._epoch_ns, self._end_ns = epoch_ns, end_ns
+
     def lost_for_ns(self, time_ns: int) -> int | None:
         """How long before source time ``time_ns`` the source had ended, of all tracks; None where it was there.
 
@@ -106,6 +110,10 @@ class SourceTimeline:
         else:
             offset = max(lead - self._epoch_ns, self._end_ns - first)
         self._anchor(offset)
+
+    def adopt(self, offset_ns: int) -> None:
+        """A connection takes over from another one, and its place is known: source time minus its running time."""
+        self._anchor(offset_ns)
 
     def place(self, track: Track, running_ns: int, duration_ns: int, arrival_ns: int) -> int:
         """Source time of a unit. ``begin`` must have been called for its connection."""
@@ -167,7 +175,9 @@ class SourceTimeline:
             return
         now = self._end_ns
         if self._late_limit_ns is not None and self._epoch_ns is not None:
-            now = max(now, arrival_ns - self._epoch_ns)
+            wall = arrival_ns - self._epoch_ns
+            # where it comes about when it was expected, nothing is missing: only the numbers are others
+            now = own_end if abs(wall - own_end) < _GAP_NS else max(now, wall)
         state.offset_ns = self._newest_offset_ns = now - running_ns
         self._drift = DriftCorrection()
         self.rebases += 1
