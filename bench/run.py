@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 BENCHMARKS = {
     "worker": "The worker against ffmpeg",
     "relay": "The embedded relay",
+    "egress": "Forwarding to destinations",
     "sound": "Mixing, stretching, separating",
     "speech": "The speech service with its offline chain",
 }
