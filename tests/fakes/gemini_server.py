@@ -67,7 +67,7 @@ class GeminiServer:
         if script.refuse is not None:
             return await socket.close(*script.refuse)
         if script.setup == "never":
-            await asyncio.sleep(1e6)
+            return await socket.wait_closed()
         await socket.send(json.dumps({"setupComplete": {}}).encode())
         # without a target language the real service is mute too
         translation = generation.get("translationConfig") or {}

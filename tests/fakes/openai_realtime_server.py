@@ -67,7 +67,7 @@ class OpenAiServer:
 
     async def _session(self, socket: ServerConnection, script: Script, record: Record) -> None:
         if script.setup == "never":
-            await asyncio.sleep(1e6)
+            return await socket.wait_closed()
         if script.refuse is not None:
             return await socket.close(*script.refuse)
         session: dict[str, Any] = {"id": "sess_1", "type": "translation", "model": "gpt-realtime-translate"}
@@ -79,7 +79,7 @@ class OpenAiServer:
         if update["type"] != "session.update" or audio["output"]["language"] not in LANGUAGES:
             error = {"type": "invalid_request_error", "code": "invalid_value", "param": "session.audio.output.language"}
             await self._say(socket, "error", error={**error, "message": "Unsupported language"})
-            await asyncio.sleep(1e6)
+            return await socket.wait_closed()
         await self._say(socket, "session.updated", session={**session, "expires_at": expires, "audio": audio})
         interpreter = Interpreter(script)
         speak = asyncio.create_task(self._speak(socket, interpreter))

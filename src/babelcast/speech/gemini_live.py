@@ -199,6 +199,8 @@ class GeminiConnector:
             raise MissingDependencyError(
                 "gemini-live needs the package google-genai", hint="pip install 'babelcast[gemini]'"
             ) from error
+        # at the level debug it logs every header, and the key is one
+        logging.getLogger("websockets.client").setLevel(logging.INFO)
         args: dict[str, Any] = {"ping_interval": None, "close_timeout": _CLOSE_S, "max_queue": None}
         if self._settings.tls is not None:
             args["ssl"] = self._settings.tls
