@@ -7,7 +7,7 @@ import pytest
 from babelcast.config import parse_config
 from babelcast.media_server.base import ReadProtocol
 from babelcast.orchestrator.desired import Settings, Source, Wanted, desired_sources, worker_spec
-from babelcast.spec import WorkerSpec
+from babelcast.spec import SourceLossSpec, WorkerSpec
 from babelcast.units import NS_PER_S
 from tests.fakes.fake_media_server import FakeMediaServer, path_info
 
@@ -98,6 +98,13 @@ def test_a_source_that_goes_is_kept_for_the_grace_period() -> None:
     state = wanted([], state, 14.9)
     assert state.sources["a"].gone_since_ns == 5 * S
     assert wanted([], state, 15).sources == {}
+
+
+def test_a_worker_is_kept_to_the_end_of_its_own_ladder() -> None:
+    spec = spec_of("a").model_copy(update={"source_loss": SourceLossSpec(end_after_s=60)})
+    gone = wanted([], Wanted({"a": Source(spec)}), 0)
+    assert "a" in wanted([], gone, 70).sources  # 60 s on air, 6 s behind the source, and some to notice
+    assert wanted([], gone, 71).sources == {}
 
 
 def test_a_source_that_comes_back_in_time_keeps_its_spec_and_gets_a_new_grace() -> None:

@@ -33,6 +33,8 @@ _RTMP: ReadProtocol = "rtmp"
 _RTSP: ReadProtocol = "rtsp"
 
 DEFAULT_SOURCE_GRACE_S = 10.0
+_LADDER_MARGIN_S = 5.0
+"""A worker notices a loss up to 5 s later than the media server's event tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,21 @@ def desired_sources(
         if stream_id in sources:
             continue
         since_ns = now_ns if source.gone_since_ns is None else source.gone_since_ns
-        if now_ns - since_ns < settings.source_grace_s * NS_PER_S:
+        if now_ns - since_ns < grace_s(source.spec, settings) * NS_PER_S:
             sources[stream_id] = Source(source.spec, since_ns)
     return Wanted(sources)
+
+
+def grace_s(spec: WorkerSpec, settings: Settings) -> float:
+    """How long a worker outlives its source: to the end of its own ladder at least, whose steps are counted on air.
+
+    Where that has no end, the orchestrator's patience is the end.
+    """
+    end_s = spec.source_loss.end_after_s
+    if end_s is None:
+        return settings.source_grace_s
+    delay_s = max(spec.delay_s, spec.controls.delay_s if spec.controls else 0.0)
+    return max(settings.source_grace_s, end_s + delay_s + _LADDER_MARGIN_S)
 
 
 def worker_spec(stream_id: str, path: PathInfo, settings: Settings, server: MediaServer) -> WorkerSpec:

@@ -14,7 +14,7 @@ from babelcast.clock import Clock
 from babelcast.errors import BabelcastError, LaunchError, MediaServerError
 from babelcast.media_server.base import MediaServer, PathInfo
 from babelcast.orchestrator.controls import ControlsBook
-from babelcast.orchestrator.desired import Settings, Wanted, desired_sources
+from babelcast.orchestrator.desired import Settings, Wanted, desired_sources, grace_s
 from babelcast.orchestrator.forwarding import Forwarding
 from babelcast.orchestrator.handle import Handle
 from babelcast.orchestrator.launchers.base import Launcher
@@ -172,7 +172,7 @@ class ReconcileLoop:
             if source.gone_since_ns is None and (was is None or was.gone_since_ns is not None):
                 await self._note("source_ready", stream_id, "the source is on air")
             elif source.gone_since_ns is not None and was is not None and was.gone_since_ns is None:
-                grace = f"{self._settings.source_grace_s:g} s"
+                grace = f"{grace_s(source.spec, self._settings):g} s"
                 await self._note("source_gone", stream_id, f"the source went; its worker is kept for {grace}")
         for stream_id in before.sources.keys() - self.wanted.sources.keys():
             await self._save(stream_id, self.memory.get(stream_id, Memory()).generation, "off")
