@@ -155,8 +155,7 @@ def _install(model: Model, base: str, staging: Path, folder: Path, downloads: tu
         else:
             target = ready / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            # a link, so that an install that fails later does not cost the download
-            os.link(part, target)
+            _link(part, target)
     known = {record.path: record.sha256 for record in downloads}
     manifest = Manifest(
         **{name: getattr(model, name) for name in Traits.model_fields},
@@ -169,6 +168,14 @@ def _install(model: Model, base: str, staging: Path, folder: Path, downloads: tu
     (ready / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _replace(ready, folder, staging)
     shutil.rmtree(staging, ignore_errors=True)
+
+
+def _link(part: Path, target: Path) -> None:
+    """A second name for a download, so that an install that fails later does not cost it."""
+    try:
+        os.link(part, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(part, target)
 
 
 def _record(path: Path, root: Path, known: Mapping[str, str]) -> FileRecord:
