@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.audio.signals import noise, segment, sine, source_of, stereo, worst_step_db
+from tests.audio.signals import made_music, noise, segment, sine, source_of, stereo, worst_step_db
+from tests.audio.voices import spoken
 
+from babelcast.audio.clicks import find_clicks
+from babelcast.audio.duck import Ducking
 from babelcast.audio.fallback import FallbackMode
 from babelcast.audio.mix import CROSSFADE, MIXER_LOOKAHEAD, Mixer, MixSettings
 from babelcast.audio.schedule import DubTrack
 from babelcast.audio.source import SourceAudio
-from babelcast.units import RATE, Pcm
+from babelcast.units import NS_PER_S, RATE, DubSegment, Pcm, samples_to_ns
 
 pytestmark = pytest.mark.unit
 
@@ -201,3 +204,102 @@ def test_the_block_says_whether_a_segment_plays() -> None:
     assert not mixer.render(0, 4_800).dub_active
     render(mixer, 4_800, S)
     assert mixer.render(S, 4_800).dub_active
+
+
+def test_separation_that_failed_can_mean_no_dub() -> None:
+    n = 4 * S
+    audio = source_of(bed(n) + voice(n), None)
+    audio.write_background(-4_800, bed(n)[:4_800] * 0)
+    audio.write_background(0, bed(n)[:S])
+    audio.write_background(2 * S, bed(n)[2 * S :])
+    out = render(Mixer(audio, dubbed((S // 2, 5 * S // 2)), MixSettings(missing_background="skip")), 0, 3 * S)
+    original = (bed(n) + voice(n))[: 3 * S]
+    assert np.abs(out - original)[S + 480 : 2 * S - 480].max() < 1e-3  # all of the original, none of the dub
+    spoken = dubbed((S // 2, 5 * S // 2)).read(0, 3 * S)[0]
+    dubbed_part = slice(S // 2, S - CROSSFADE - 960)
+    assert np.abs(out - bed(n)[: 3 * S] - spoken[:, None])[dubbed_part].max() < 1e-6
+    assert worst_step_db(out) < -60
+
+
+def test_ducking_lowers_the_background_while_the_dub_speaks_and_no_fallback() -> None:
+    ducking = Ducking(enabled=True, range_db=6.0)
+    mixer = Mixer(programme(7), dubbed((S, 2 * S)), MixSettings(ducking=ducking))
+    out = render(mixer, 0, 6 * S)
+    dub = dubbed((S, 2 * S)).read(0, 6 * S)[0]
+    background = out - dub[:, None]
+    wanted = bed(6 * S)
+    assert np.abs(background - wanted)[:S].max() < 1e-6
+    assert np.abs(background - 0.501 * wanted)[3 * S // 2 : 2 * S - 960].max() < 2e-3
+    assert np.abs(background - wanted)[5 * S :].max() < 1e-3
+    assert worst_step_db(out) < -60
+    forced = Mixer(programme(), dubbed((S, 2 * S)), MixSettings(ducking=ducking))
+    heard = render(forced, 0, 2 * S, "original")
+    assert np.abs(heard - (bed(4 * S) + voice(4 * S))[: 2 * S]).max() < 1e-6
+
+
+@pytest.mark.parametrize("block", [7, 480, 9_600])
+def test_ducking_and_balance_do_not_depend_on_the_blocks(block: int) -> None:
+    settings = MixSettings(ducking=Ducking(enabled=True), balance="auto", original_gain=0.1)
+
+    def sound(size: int) -> Pcm:
+        return render(Mixer(programme(3), dubbed((3_000, 40_000), (60_000, 90_000)), settings), 0, 2 * S, None, size)
+
+    assert np.abs(sound(block) - sound(4_800)).max() < 1e-6
+
+
+CHANGES = (
+    MixSettings(bg_gain=0.0, dub_gain=2.0),
+    MixSettings(ducking=Ducking(enabled=True, threshold_db=-60.0, ratio=20.0, range_db=40.0)),
+    MixSettings(balance="auto", original_gain=0.5),
+    MixSettings(bg_gain=4.0, original_gain=1.0, ceiling_db=-3.0),
+    MixSettings(ducking=Ducking(enabled=True), balance="auto"),
+    MixSettings(),
+)
+
+
+@pytest.mark.parametrize("every", [2_400, 4_800, 24_000])
+def test_anything_can_be_changed_on_air_without_a_click(every: int) -> None:
+    """Settings and modes that change at every block, over programme made of steady tones and over speech on music."""
+    talk = spoken("rms", 2)
+    n = len(talk)
+    music = made_music(n / RATE + 0.1, -30)[:n]
+    for audio in (programme(n / S), source_of(music + talk[:, None], music)):
+        track = DubTrack()
+        line = spoken("slt", 1)
+        for i in range(3):
+            start = samples_to_ns(S // 2 + i * 5 * S // 2)
+            track.add(DubSegment(f"s{i}", i, start, start + NS_PER_S, line, RATE), playhead=-S)
+        mixer = Mixer(audio, track)
+        out = []
+        for i, pos in enumerate(range(0, n - S // 2 - every, every)):
+            mixer.settings = CHANGES[i % len(CHANGES)]
+            mode: FallbackMode | None = MODES[i // 3 % len(MODES)]
+            out.append(mixer.render(pos, every, mode).samples)
+        assert find_clicks(np.concatenate(out)) == []
+
+
+def test_levels_of_the_last_tenth_of_a_second() -> None:
+    mixer = Mixer(programme(), dubbed((S, 2 * S)), MixSettings(bg_gain=0.5))
+    assert mixer.levels.output == -120.0
+    render(mixer, 0, S // 2)
+    assert mixer.levels.dub == -120.0
+    render(mixer, S // 2, 3 * S // 2)
+    levels = mixer.levels
+    assert levels.source == pytest.approx(10 * np.log10(0.1**2 / 2 + 0.2**2 / 2), abs=0.1)
+    assert levels.background == pytest.approx(10 * np.log10(0.1**2 / 2), abs=0.1)
+    assert levels.dub == pytest.approx(10 * np.log10(0.2**2 / 2), abs=0.2)
+    assert levels.output == pytest.approx(10 * np.log10(0.05**2 / 2 + 0.2**2 / 2), abs=0.2)
+
+
+def test_the_source_ends_and_comes_back_without_a_click() -> None:
+    """Read at the edge of what has come: silence until more comes, however late."""
+    n = 4 * S
+    audio = source_of((bed(n) + voice(n))[:S], bed(n)[:S])
+    mixer = Mixer(audio, DubTrack())
+    out = [render(mixer, 0, 2 * S)]
+    audio.write_original(3 * S - 1_000, (bed(n) + voice(n))[3 * S - 1_000 :])
+    audio.write_background(3 * S - 1_000, bed(n)[3 * S - 1_000 :])
+    out.append(render(mixer, 2 * S, 7 * S // 2))
+    sound = np.concatenate(out)
+    assert worst_step_db(sound) < -60
+    assert not sound[S + 1 : 3 * S - 1_000].any()

@@ -131,7 +131,9 @@ class Balance:
         at, stop = pos, pos + n
         while at < stop:
             hop = at // HOP
-            if self._node != hop:
+            if self._node is None and at % HOP:
+                self._node = hop  # the curve moves from node to node only: what begins between two waits
+            elif self._node != hop:
                 self._step(hop, enabled, offset_lu)
             end = min(stop, (hop + 1) * HOP)
             if self._from_db == 0.0 == self._to_db:
