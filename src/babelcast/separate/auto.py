@@ -2,7 +2,9 @@
 
 Watched over some seconds, in the band of speech: how wide the bed is (side over mid power where nobody speaks), and
 how centred the speech is (the same ratio in the bins that rise far above the bed while somebody speaks). A change
-needs two seconds of clear evidence and is crossfaded over a batch (0.17 s).
+needs two seconds of clear evidence and is crossfaded over a batch (0.17 s). The first choice is made by the bed alone,
+before anybody was heard, so half a second of contrary evidence undoes it: a voice that isn't in the middle would be
+left in the background as long as the centre mask is at work.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ _NOT_MONO = 1e-3  # the same over everything, for as long as no quiet moment was
 _CLEAR = 2.0  # hysteresis: factor by which a threshold must be passed for a change
 _ABOVE_BED = 30.0  # a bin belongs to speech when it is this much above the bed's mean power
 _PATIENCE = 12  # batches of the same wish before a change
+_PATIENCE_AT_FIRST = 3  # as long as the voice was heard in no more than _PATIENCE batches
 _MEMORY = 0.993  # per batch with evidence: about 25 s
 
 
@@ -53,6 +56,7 @@ class AutoEstimator:
         self._bed_power: Powers | None = None
         self._use_centre: bool | None = None
         self._contrary = 0
+        self._voiced = 0  # batches in which the voice was heard
         self._weight = 0.0  # of the centre mask at the end of the last batch
         self.changes = 0
 
@@ -90,6 +94,7 @@ class AutoEstimator:
         if talking.any() and self._bed_power is not None:
             voiced = (mid + side)[talking] > _ABOVE_BED * self._bed_power
             if voiced.any():
+                self._voiced += 1
                 self._voice.add(float(mid[talking][voiced].sum()), float(side[talking][voiced].sum()))
 
     def _decide(self) -> None:
@@ -101,7 +106,7 @@ class AutoEstimator:
         factor = 1.0 / _CLEAR if self._use_centre else _CLEAR
         wish = self._wish(factor)
         self._contrary = self._contrary + 1 if wish != self._use_centre else 0
-        if self._contrary >= _PATIENCE:
+        if self._contrary >= (_PATIENCE if self._voiced > _PATIENCE else _PATIENCE_AT_FIRST):
             self._use_centre = wish
             self._contrary = 0
             self.changes += 1
