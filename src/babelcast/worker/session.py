@@ -22,6 +22,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from babelcast.audio.fallback import FallbackSettings
+from babelcast.audio.duck import Ducking
 from babelcast.audio.mix import MixSettings
 from babelcast.audio.pcm import from_s16le
 from babelcast.audio.source import SourceAudio
@@ -459,7 +460,14 @@ def _with_controls(spec: WorkerSpec, controls: Controls) -> WorkerSpec:
 
 def mix_settings(spec: WorkerSpec) -> MixSettings:
     mix = spec.mix
-    return MixSettings(bg_gain=mix.bg_gain, dub_gain=mix.dub_gain, original_gain=mix.original_gain)
+    return MixSettings(
+        bg_gain=mix.bg_gain,
+        dub_gain=mix.dub_gain,
+        original_gain=mix.original_gain,
+        missing_background=spec.on_separation_failure,
+        ducking=Ducking(**mix.ducking.model_dump()),
+        balance=mix.balance,
+    )
 
 
 def _target_status(spec: WorkerSpec, programme: Programme, output: Output) -> TargetStatus:
