@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from babelcast.audio.clicks import find_clicks
 from babelcast.audio.retime import MAX_SPLICE, crossfade, most_by_resampling, resample, splice
 from babelcast.units import RATE, Pcm
 
@@ -81,3 +84,32 @@ def test_a_crossfade_of_unlike_sounds_keeps_their_power() -> None:
     mixed = np.concatenate([crossfade(*rng.normal(0, 0.2, (2, 960, 2)).astype(np.float32)) for _ in range(50)])
     level = np.sqrt(np.mean(np.square(mixed.reshape(50, 960, 2)), axis=(0, 2)))
     assert level.min() > 0.15 and level.max() < 0.25
+
+
+def chord(samples: int) -> Pcm:
+    at = np.arange(samples) / RATE
+    return stereo(np.asarray(sum(0.1 * np.sin(2 * np.pi * hz * at) for hz in (131, 165, 196, 262.5, 2_093, 5_003))))
+
+
+def crowd(samples: int) -> Pcm:
+    return np.random.default_rng(5).normal(0, 0.1, (samples, 2)).astype(np.float32)
+
+
+def voice(samples: int) -> Pcm:
+    """A pulse train of moving pitch through two formants, three syllables a second."""
+    at, k = np.arange(samples) / RATE, np.arange(2_400) / RATE
+    phase = np.cumsum(120 + 20 * np.sin(2 * np.pi * 0.7 * at)) / RATE
+    pulses = np.diff(np.floor(phase), prepend=0)
+    mouth = np.exp(-300 * k) * np.sin(2 * np.pi * 700 * k) + 0.6 * np.exp(-400 * k) * np.sin(2 * np.pi * 1_800 * k)
+    return stereo(np.convolve(pulses, mouth)[:samples] * 0.3 * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * at)))
+
+
+@pytest.mark.parametrize("programme", [chord, crowd, voice])
+def test_nothing_clicks(programme: Callable[[int], Pcm]) -> None:
+    sound = programme(50 * BLOCK)
+    assert not find_clicks(sound)
+    changes = (480, -480, 960, -960, 0)
+    spliced = [splice(sound[i * BLOCK : (i + 1) * BLOCK], changes[i % 5]) for i in range(50)]
+    assert not find_clicks(np.concatenate(spliced))
+    resampled = [resample(sound[i * BLOCK : (i + 1) * BLOCK], (4, -3, 0)[i % 3]) for i in range(50)]
+    assert not find_clicks(np.concatenate(resampled))

@@ -88,16 +88,20 @@ async def test_timestamps_jump_back_and_ahead_within_a_connection(relay: Relay, 
     assert len(apart) <= 1 and all(abs(offset) < 100 for offset in apart), offsets
 
 
-async def test_timestamps_wrap(relay: Relay, tmp_path: Path) -> None:
-    """32 bits of milliseconds are over after 49.7 days, and go on at 0."""
+async def test_timestamps_wrap_while_the_delay_grows(relay: Relay, tmp_path: Path) -> None:
+    """32 bits of milliseconds are over after 49.7 days, and go on at 0. An operator sets another delay meanwhile."""
     clip = make_clip(tmp_path / "in.flv", 9)
     plan = [(tag.timestamp / 1000, tag._replace(timestamp=(tag.timestamp - 3_500) % 2**32)) for tag in flv_tags(clip)]
     spec, recording = spec_for("wrap", relay), tmp_path / "wrap.flv"
     recorder = asyncio.create_task(record(spec.targets[0].output_url, recording))
     async with worker(spec) as session:
-        await send(spec.ingest_url, plan)
-        await asyncio.sleep(2.6)
+        sending = asyncio.create_task(send(spec.ingest_url, plan))
+        await until(lambda: session.status().targets[0].published_seconds > 1)
+        session.set_delay(2.2)
+        await sending
+        await asyncio.sleep(2.8)
         assert session.output_sessions == [1]
+        assert 2.1 < session.status().delay_s <= 2.2
     await asyncio.wait_for(recorder, 8)
     assert access_units(recording) == access_units(clip)
     assert [round(b - a) for a, b in itertools.pairwise(beeps(recording))][-2:] == [2, 2], "sound, behind the wrap too"

@@ -67,7 +67,7 @@ async def prepared(spec: SourceLossSpec, maker: Maker, rounds: int = 1) -> Sourc
     for _ in range(rounds):
         loss.watch(0)
         asked = len(maker.asked)
-        loss.watch(NS_PER_S)
+        loss.watch(2 * NS_PER_S)
         async with asyncio.timeout(2):
             while len(maker.asked) == asked and rounds == 1:
                 await asyncio.sleep(0)

@@ -31,7 +31,7 @@ SlateMaker = Callable[..., Awaitable[Slate]]
 """As :func:`babelcast.slate.picture.make_slate`."""
 
 _BARE_HOLD_NS = 3 * NS_PER_S
-_PREPARE_AFTER_NS = 700 * NS_PER_MS
+_PREPARE_AFTER_NS = 1_500 * NS_PER_MS
 _MAX_GROUP = 32 << 20
 _DEFAULT_SIZE = (1_280, 720)
 _DEFAULT_RATE = Fraction(25)
@@ -119,6 +119,8 @@ class SourceLoss:
                 self._slate = await self._still(width, height, rate, text=self._spec.slate_text, image=image)
                 if self._slate is None and image is not None:
                     self._slate = await self._still(width, height, rate, text=self._spec.slate_text)
+                if self._slate is None:
+                    self._slate_format = None  # at the next loss it is tried again
             if not self._spec.slate or self._spec.hold_s * NS_PER_S > _BARE_HOLD_NS:
                 self._held = await self._still(width, height, rate, group=group)
 
