@@ -21,8 +21,8 @@ import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from babelcast.audio.fallback import FallbackSettings
 from babelcast.audio.duck import Ducking
+from babelcast.audio.fallback import FallbackSettings
 from babelcast.audio.mix import MixSettings
 from babelcast.audio.pcm import from_s16le
 from babelcast.audio.source import SourceAudio
@@ -197,7 +197,7 @@ class WorkerSession:
         self._stop.set()
 
     def _resume(self, spool: Spool) -> None:
-        """Go on where the worker before broke off, with what it has left: as the original, for the dub of it is lost."""
+        """Go on where the worker before broke off, with what it has left (as the original: its dub is lost)."""
         now_ns = self._clock.now_ns()
         left = spool.read(now_ns)
         start_ns = left.start_ns(now_ns - left.epoch_ns - self._air.delay_ns) if left is not None else None
