@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 from tests.audio.signals import segment, sine, worst_step_db
 
+from babelcast.audio.fade import JOIN
 from babelcast.audio.schedule import Dropped, DubTrack, Placement, ScheduleSettings
 from babelcast.audio.stretch import stretch, stretched_length
-from babelcast.units import RATE, DubSegment, Pcm, ns_to_samples
+from babelcast.units import RATE, DubSegment, Pcm, ns_to_samples, samples_to_ns
 
 pytestmark = pytest.mark.unit
 
 S = RATE  # a second
+
+
+def cheap(voice: Pcm, tempo: float) -> Pcm:
+    """As long as stretched speech, at none of its cost."""
+    return np.resize(voice, stretched_length(len(voice), tempo))
 
 
 def placed(verdict: Placement | Dropped) -> Placement:
@@ -51,7 +57,27 @@ def test_a_long_segment_is_sped_up_within_bounds() -> None:
     assert gradual.tempo == pytest.approx(1.15)  # no more than a step at once
     behind = DubTrack()
     play(behind, 0, 4 * S)
-    assert placed(behind.add(segment(S, 3 * S, 6 * S), playhead=4 * S)).tempo == 1.45
+    assert placed(behind.add(segment(S, 3 * S, 6 * S), playhead=4 * S)).tempo == 1.3
+    behind.add(segment(6 * S, 8 * S, 6 * S, sequence=1), playhead=4 * S)
+    play(behind, 4 * S, 20 * S)
+    assert [placed(verdict).tempo for verdict in behind.take_settled()] == [1.3, 1.45]
+
+
+def test_tempo_comes_down_step_by_step_unless_there_was_a_rest() -> None:
+    def tempos(pause: int) -> list[float]:
+        track = DubTrack(stretcher=cheap)
+        at = S
+        for i, ratio in enumerate((1.5, 1.5, 1.5, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9)):
+            track.add(segment(at, at + 3 * S, round(3 * S * ratio), sequence=i), playhead=0)
+            at += 3 * S + (pause if i == 2 else 0)
+        play(track, 0, at + 10 * S)
+        verdicts = [placed(verdict) for verdict in track.take_settled()]
+        return [round(verdict.tempo, 2) for verdict in verdicts]
+
+    connected, rested = tempos(0), tempos(6 * S)
+    assert all(b >= a - 0.151 for a, b in pairwise(connected)) and connected[3] > 1.1
+    assert connected[-1] == 1.0
+    assert rested[3:] == [1.0] * 6
 
 
 def test_room_is_known_once_the_next_segment_is() -> None:
@@ -130,7 +156,7 @@ def test_what_is_on_air_is_neither_moved_nor_dropped() -> None:
 def test_random_segments_never_overlap_keep_order_and_bounds(seed: int) -> None:
     rng = np.random.default_rng(seed)
     settings = ScheduleSettings()
-    track = DubTrack(settings)
+    track = DubTrack(settings, stretcher=cheap)
     talkative = rng.uniform(0.8, 1.8)
     source, playhead, settled = S, 0, []
     for i in range(30):
@@ -162,7 +188,7 @@ def test_random_segments_never_overlap_keep_order_and_bounds(seed: int) -> None:
 
 
 def test_the_offset_does_not_grow_with_a_backend_that_talks_a_fifth_too_much() -> None:
-    track = DubTrack()
+    track = DubTrack(stretcher=cheap)
     source, offsets = S, []
     for i in range(60):
         length = 2 * S + (i % 5) * S // 2
@@ -202,3 +228,57 @@ def test_the_last_segment_can_be_repeated() -> None:
     play(track, 0, 3 * S)
     last = track.last_spoken()
     assert last is not None and len(last) == S
+
+
+def test_speech_that_was_cut_in_its_middle_is_crossfaded() -> None:
+    """Two fragments of one tone: neither a hole nor a bump where they meet."""
+    tone = sine(4 * S, 200, 0.2)
+    halves = [
+        DubSegment("a", 0, samples_to_ns(S), samples_to_ns(3 * S), tone[: 2 * S + JOIN], RATE),
+        DubSegment("b", 1, samples_to_ns(3 * S), samples_to_ns(5 * S), tone[2 * S :], RATE),
+    ]
+    for block in (480, 4_800, 48_000):
+        track = DubTrack()
+        for half in halves:
+            track.add(half, playhead=0)
+        sound = play(track, 0, 6 * S, block)
+        middle = sound[3 * S - 4_800 : 3 * S + 4_800]
+        rms = np.sqrt(np.mean(middle.reshape(-1, 480) ** 2, axis=1))
+        assert rms == pytest.approx(0.2 / 2**0.5, rel=0.45) and rms.min() > 0.135
+        assert worst_step_db(sound) < -60
+        first, second = [placed(verdict) for verdict in track.take_settled()]
+        assert second.start == first.start + first.duration - JOIN
+
+
+def test_speech_that_was_not_cut_keeps_its_pause() -> None:
+    track = DubTrack()
+    quiet = np.concatenate((sine(2 * S, 200, 0.2), np.zeros(S // 10, np.float32)))
+    track.add(DubSegment("a", 0, samples_to_ns(S), samples_to_ns(3 * S), quiet, RATE), playhead=0)
+    second = placed(track.add(segment(3 * S, 5 * S, 2 * S, sequence=1), playhead=0))
+    first = placed(track.add(segment(9 * S, 10 * S, S, sequence=2), playhead=0))
+    assert first.start == 9 * S
+    assert second.start >= 3 * S + S // 100 + round(0.06 * S)
+
+
+def test_a_part_that_is_on_air_is_not_joined_afterwards() -> None:
+    track = DubTrack()
+    track.add(segment(S, 3 * S, 2 * S), playhead=0)
+    play(track, 0, 3 * S - 100)
+    late = placed(track.add(segment(3 * S, 5 * S, 2 * S, sequence=1), playhead=3 * S - 100))
+    assert late.start >= 3 * S + round(0.06 * S)
+    assert worst_step_db(play(track, 3 * S - 100, 6 * S)) < -60
+
+
+def test_nothing_is_stretched_before_it_is_read() -> None:
+    calls: list[float] = []
+
+    def counted(voice: Pcm, tempo: float) -> Pcm:
+        calls.append(tempo)
+        return cheap(voice, tempo)
+
+    track = DubTrack(stretcher=counted)
+    for i in range(5):
+        track.add(segment((1 + i) * S, (2 + i) * S, round(1.1 * S), sequence=i), playhead=0)
+    assert calls == []
+    play(track, 0, 8 * S)
+    assert len(calls) == 5

@@ -46,7 +46,7 @@ class ScheduleSettings:
     spill_s: float = 0.4
     target_backlog_s: float = 1.0
     tempo_step: float = 0.15
-    catch_up_step: float = 0.45
+    catch_up_step: float = 0.3
     hard_backlog_s: float = 4.0
     max_level_change_db: float = 12.0
 
