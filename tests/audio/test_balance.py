@@ -15,7 +15,7 @@ from babelcast.audio.mix import Mixer, MixSettings
 from babelcast.audio.schedule import DubTrack
 from babelcast.units import RATE, DubSegment, Pcm, samples_to_ns
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 S = RATE
 SECONDS = 26

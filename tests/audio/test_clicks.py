@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,12 +11,13 @@ from tests.audio.voices import spoken, through_aac
 from babelcast.audio.clicks import find_clicks
 from babelcast.units import RATE, Pcm
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 AT = 20_000
 QUIET = 10 ** (-50 / 20)
 
 
+@functools.cache
 def over_music() -> Pcm:
     voice = spoken()
     return made_music(len(voice) / RATE, -32)[: len(voice)] + voice[:, None]
@@ -24,8 +26,8 @@ def over_music() -> Pcm:
 PROGRAMMES: dict[str, Callable[[], Pcm]] = {
     "speech": lambda: stereo(spoken(), spoken()),
     "speech over music": over_music,
-    "music": lambda: made_music(5),
-    "crowd": lambda: made_crowd(4),
+    "music": functools.cache(lambda: made_music(5)),
+    "crowd": functools.cache(lambda: made_crowd(4)),
     "noise": lambda: noise(4 * RATE, amplitude=1e-4),
     "tones": lambda: stereo(sine(4 * RATE, 440, 0.3), sine(4 * RATE, 3_000, 0.1)),
 }
@@ -112,10 +114,10 @@ def test_even_a_lost_sample_is_found(name: str) -> None:
 @pytest.mark.parametrize("fault", [cut, repeated_block, phase_jump, hole])
 def test_faults_of_splicing_are_found_behind_a_real_codec(fault: Callable[[Pcm], Pcm]) -> None:
     hits = 0
-    for piece in pieces(over_music(), 8):
+    for piece in pieces(over_music(), 6):
         found = find_clicks(through_aac(fault(piece)), coded=True)
         hits += any(abs(click.sample - AT - 1_024) < 1_600 for click in found)
-    assert hits >= 4  # a jump that lands where the wave was anyway is below the codec's own
+    assert hits >= 3  # a jump that lands where the wave was anyway is below the codec's own
 
 
 def test_a_click_says_where_and_how_high() -> None:

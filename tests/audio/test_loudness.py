@@ -11,7 +11,7 @@ from tests.audio.voices import spoken
 from babelcast.audio.loudness import FLOOR_LUFS, HOP, gated_lufs, hop_powers, lufs
 from babelcast.units import RATE, Pcm
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 SIGNALS: dict[str, Pcm] = {
     "1 kHz": stereo(sine(4 * RATE, 997, 0.1), sine(4 * RATE, 997, 0.1)),

@@ -10,7 +10,7 @@ from babelcast.audio.loudness import gated_lufs
 from babelcast.audio.stretch import MAX_TEMPO, stretch, stretched_length, tempo_curve
 from babelcast.units import RATE
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.2, 1.6, 3.0, 9.0])

@@ -14,7 +14,7 @@ from babelcast.audio.source import SourceAudio
 from babelcast.audio.turns import TurnLoudness, speech_powers
 from babelcast.units import RATE, DubSegment, Pcm, samples_to_ns
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 S = RATE
 
@@ -24,6 +24,7 @@ def loudness(signal: Pcm) -> float:
     return float(pyloudnorm.Meter(RATE).integrated_loudness(both.astype(np.float64)))
 
 
+@functools.cache
 def programme(gain_db: float) -> tuple[SourceAudio, Pcm]:
     """Talk over a crowd, the talk at another level; and the talk alone, shape (n,)."""
     talk = spoken("awb", 3) * np.float32(10 ** (gain_db / 20))
