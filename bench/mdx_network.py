@@ -10,17 +10,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.separate.networks import model, node, tensor
+from tests.fakes.tiny_onnx import FLOAT, Node, write_model
 
 _LEVELS, _CONVOLUTIONS, _BOTTLENECK = 5, 3, 8
 
 
 class _Builder:
     def __init__(self) -> None:
-        self.nodes: list[bytes] = []
-        self.weights: list[bytes] = []
+        self.nodes: list[Node] = []
+        self.weights: dict[str, npt.NDArray[np.float32] | npt.NDArray[np.int64]] = {}
         self._rng = np.random.default_rng(1)
         self._count = 0
 
@@ -31,17 +32,17 @@ class _Builder:
     def weight(self, *shape: int, fan_in: int) -> str:
         name = self.name()
         values = self._rng.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2 / fan_in))
-        self.weights.append(tensor(name, values))
+        self.weights[name] = values
         return name
 
     def zeros(self, size: int) -> str:
         name = self.name()
-        self.weights.append(tensor(name, np.zeros(size, np.float32)))
+        self.weights[name] = np.zeros(size, np.float32)
         return name
 
     def add(self, kind: str, inputs: list[str], output: str | None = None, **attributes: int | list[int]) -> str:
         output = output or self.name()
-        self.nodes.append(node(kind, inputs, output, **attributes))
+        self.nodes.append(Node(kind, inputs, [output], attributes))
         return output
 
     def convolution(self, x: str, a: int, b: int, width: int, stride: int = 1) -> str:
@@ -80,6 +81,12 @@ def write(path: Path, *, growth: int = 32, dim_f: int = 2_048, n_fft: int = 4_09
     w = b.weight(4, growth, 1, 1, fan_in=growth * 1_000_000)  # quiet: only the cost is of interest
     x = b.add("Conv", [x, w], kernel_shape=[1, 1])
     b.add("Transpose", [x], "output", perm=[0, 1, 3, 2])
-    told = {"n_fft": str(n_fft), "hop": "1024", "stem": "vocals"}
-    path.write_bytes(model(b.nodes, ("batch", 4, dim_f, dim_t), weights=b.weights, metadata=told))
+    write_model(
+        path,
+        nodes=b.nodes,
+        constants=b.weights,
+        inputs={"input": (FLOAT, ("batch", 4, dim_f, dim_t))},
+        outputs={"output": (FLOAT, ("batch", 4, dim_f, dim_t))},
+        metadata={"n_fft": n_fft, "hop": 1_024, "stem": "vocals"},
+    )
     return path

@@ -119,9 +119,7 @@ def test_a_file_beside_it_counts_more_than_the_metadata(tmp_path: Path) -> None:
 
 
 def test_what_is_told_nowhere_is_asked_for(tmp_path: Path) -> None:
-    shape = (1, 4, 1_024, networks.DIM_T)
-    path = tmp_path / "n.onnx"
-    path.write_bytes(networks.model([networks.node("Identity", ["input"], "output")], shape))
+    path = networks.identity(tmp_path / "n.onnx", (1, 4, 1_024, networks.DIM_T))
     with pytest.raises(ConfigError, match="n_fft and stem") as caught:
         MdxNetwork(path)
     assert "n.onnx.json" in str(caught.value)
@@ -155,17 +153,16 @@ def test_other_files_are_refused_with_a_reason(tmp_path: Path) -> None:
     path.write_bytes(b"not a network at all")
     with pytest.raises(ConfigError, match="not a network that onnxruntime can load"):
         MdxNetwork(path)
-    identity = [networks.node("Identity", ["input"], "output")]
     for shape, complaint in (
         ((1, 4, 1_025), "of shape"),
         ((1, 2, 1_025, 128), "2 planes"),
         ((8, 4, 1_025, 128), "8 segments"),
     ):
-        path.write_bytes(networks.model(identity, shape))
+        networks.identity(path, shape)
         with pytest.raises(ConfigError, match=complaint):
             MdxNetwork(path)
     path.with_suffix(".json").write_text("{")
-    path.write_bytes(networks.model(identity, networks.SHAPE))
+    networks.identity(path)
     with pytest.raises(ConfigError, match=r"n\.json"):
         MdxNetwork(path)
 
@@ -177,11 +174,7 @@ def test_what_is_not_a_number_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_network_that_fails_on_the_way_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "n.onnx"
-    weights = [networks.tensor("shape", np.array([1, 4, 1_025, 100], np.int64))]
-    nodes = [networks.node("Reshape", ["input", "shape"], "output")]
-    shape = (1, 4, "f", "t")
-    path.write_bytes(networks.model(nodes, shape, weights=weights, metadata={"n_fft": "2048", "hop": "512"}))
+    path = networks.stumbling(tmp_path / "n.onnx")
     path.with_suffix(".json").write_text('{"stem": "vocals", "dim_f": 1025, "dim_t": 128}')
     with pytest.raises(SeparationError, match="failed"):
         separator(path).process(programme(RATE))
