@@ -1,62 +1,92 @@
-"""The worker's cost against ``ffmpeg -c:v copy -c:a aac`` on the same stream at the same time, and eight at once.
+"""The worker's cost against ``ffmpeg -c:v copy -c:a aac`` on the same stream at the same time, and many at once.
 
-All pull the same 1080p30 6 Mb/s stream from one relay and push to it, in real time, side by side, so that whatever
-else the machine does weighs on all alike. Processor time is read from ``/proc`` over the same window. Prints markdown.
+All pull the same stream from one relay and push to it, in real time, side by side, so that whatever else the machine
+does weighs on all alike. Processor time is read from ``/proc`` over the same window. Prints markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 WARM_UP_S = 12.0
 DELAY_S = 6.0
-EIGHT_S = 30.0
+MANY_S = 40.0
+CLIP_LOOP_S = 10
 _TICKS = os.sysconf("SC_CLK_TCK")
+_BASE = "ffmpeg, copy + aac"
 _MODES = {
     "worker, bypass": ["--backend", "none"],
     "worker, dub, no separation": ["--backend", "tone", "--separation", "off"],
     "worker, dub, centre mask": ["--backend", "tone", "--separation", "centre"],
     "worker, dub, spectral hold": ["--backend", "tone", "--separation", "spectral"],
 }
+_THREADS = {
+    "audio:src": "AAC encoder",
+    "src:src": "FLV demuxer, AAC decoder",
+    "mux:src": "FLV muxer",
+    "video:src": "pictures into the muxer",
+    "task": "RTMP sockets",
+}
+_TALK = "the second half begins with a corner from the left and the keeper comes out to punch it clear of the box"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of the measured window")
-    parser.add_argument("--skip-eight", action="store_true")
+    parser.add_argument("--seconds", type=float, default=50.0, help="length of the measured window")
+    parser.add_argument("--skip-many", action="store_true")
     parser.add_argument("--skip-modes", action="store_true", help="bypass alone")
+    parser.add_argument("--dubbing", type=int, default=16, help="how many workers dub at once")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        clip = make_clip(Path(folder) / "clip.flv", WARM_UP_S + args.seconds + 5)
-        print(side_by_side(clip, args.seconds, list(_MODES)[:1] if args.skip_modes else list(_MODES)))
-        if not args.skip_eight:
-            print(eight(clip, Path(folder)))
+        here = Path(folder)
+        full = make_clip(here / "clip.flv", WARM_UP_S + args.seconds + 5, "1920x1080", "6M")
+        print(side_by_side(full, args.seconds, list(_MODES)[:1] if args.skip_modes else list(_MODES)), flush=True)
+        if args.skip_many:
+            return
+        small = make_clip(here / "small.flv", 3 * DELAY_S + MANY_S + args.dubbing + 20, "1280x720", "1500k")
+        print(_MANY_HEAD, flush=True)
+        print(many(full, here, 8, "bypass, 1080p30 at 6 Mb/s", ["--backend", "none"], seconds=20), flush=True)
+        spectral = _MODES["worker, dub, spectral hold"]
+        print(
+            many(small, here, args.dubbing, "dub, spectral, 720p30 at 1.5 Mb/s", spectral, seconds=MANY_S), flush=True
+        )
+        print(_MANY_FOOT)
 
 
-def make_clip(path: Path, seconds: float) -> Path:
-    """1080p30 at 6 Mb/s with B-frames, a second of noise-like pictures a key frame apart, and stereo sound."""
-    video = "testsrc2=s=1920x1080:r=30,noise=alls=12:allf=t"
-    audio = "aevalsrc=0.3*sin(2*PI*220*t)+0.1*random(0)|0.3*sin(2*PI*330*t)+0.1*random(1):s=48000"
-    encode = "-c:v libx264 -preset ultrafast -bf 2 -g 60 -b:v 6M -minrate 6M -maxrate 6M -bufsize 6M -c:a aac"
+def make_clip(path: Path, seconds: float, size: str, rate: str) -> Path:
+    """30 pictures a second with B-frames, noise-like, a key frame every two seconds; a voice over a bed in stereo."""
+    video = f"testsrc2=s={size}:r=30,noise=alls=12:allf=t"
+    bed = "aevalsrc=0.03*sin(2*PI*220*t)+0.01*random(0)|0.03*sin(2*PI*330*t)+0.01*random(1):s=48000"
+    mixed = "[2]aresample=48000,aformat=channel_layouts=stereo,apad[voice];[1][voice]amix=normalize=0:duration=first[a]"
+    encode = f"-c:v libx264 -preset ultrafast -bf 2 -g 60 -b:v {rate} -minrate {rate} -maxrate {rate} -bufsize {rate}"
     # encoding noise takes longer than the rest of the benchmark: ten seconds, repeated
-    part = path.with_name("part.flv")
-    inputs = ["-f", "lavfi", "-i", video, "-f", "lavfi", "-i", audio]
-    ffmpeg(*inputs, "-t", "10", *encode.split(), str(part))
+    part = path.with_name(f"part-{path.name}")
+    inputs = [option for source in (video, bed, f"flite=text='{_TALK}'") for option in ("-f", "lavfi", "-i", source)]
+    mapped = ["-filter_complex", mixed, "-map", "0:v", "-map", "[a]", "-c:a", "aac"]
+    ffmpeg(*inputs, *mapped, "-t", str(CLIP_LOOP_S), *encode.split(), str(part))
     ffmpeg("-stream_loop", "-1", "-i", str(part), "-t", str(seconds), "-c", "copy", str(path))
     return path
 
 
 def ffmpeg(*options: str) -> None:
     subprocess.run(["ffmpeg", "-v", "error", "-y", *options], check=True)
+
+
+# --- side by side ---
 
 
 def side_by_side(clip: Path, seconds: float, modes: list[str]) -> str:
@@ -66,16 +96,21 @@ def side_by_side(clip: Path, seconds: float, modes: list[str]) -> str:
         stack.enter_context(publisher(clip, f"{url}/live/b/in"))
         time.sleep(1.0)
         copy = ["ffmpeg", "-v", "error", "-i", f"{url}/live/b/in", "-c:v", "copy", "-c:a", "aac", "-b:a", "160k"]
-        processes = {"ffmpeg, copy + aac": stack.enter_context(running(*copy, "-f", "flv", f"{url}/live/b/out/ffmpeg"))}
+        processes = {_BASE: stack.enter_context(running(*copy, "-f", "flv", f"{url}/live/b/out/ffmpeg"))}
         for i, mode in enumerate(modes):
             output = f"{url}/live/b/out/m{i}"
             processes[mode] = stack.enter_context(worker(f"{url}/live/b/in", output, *_MODES[mode], sts_url=tone_url))
         time.sleep(WARM_UP_S - 1)
-        before = {name: cpu_s(process.pid) for name, process in processes.items()}
+        before = {name: (cpu_s(process.pid), by_thread(process.pid)) for name, process in processes.items()}
         time.sleep(seconds)
-        used = {name: cpu_s(process.pid) - before[name] for name, process in processes.items()}
+        used, threads = {}, {}
+        for name, process in processes.items():
+            used[name] = cpu_s(process.pid) - before[name][0]
+            threads[name] = {
+                row: seconds - before[name][1].get(row, 0.0) for row, seconds in by_thread(process.pid).items()
+            }
         memory = {name: peak_mb(process.pid) for name, process in processes.items()}
-    base = used["ffmpeg, copy + aac"]
+    dead = [name for name, process in processes.items() if process.returncode not in (0, -15, 255)]
     lines = [
         f"1080p30, 6 Mb/s, delay {DELAY_S:.0f} s, {seconds:.0f} s, all at the same time",
         "",
@@ -83,34 +118,74 @@ def side_by_side(clip: Path, seconds: float, modes: list[str]) -> str:
         "|---|---|---|---|---|",
     ]
     for name, spent in used.items():
-        figures = f"{spent * 60 / seconds:.2f} | {spent / seconds:.1%} | {spent / base:.2f}× | {memory[name]:.0f} MB"
-        lines.append(f"| {name} | {figures} |")
+        figures = (
+            f"{spent * 60 / seconds:.2f} | {spent / seconds:.1%} | {spent / used[_BASE]:.2f}× | {memory[name]:.0f} MB"
+        )
+        lines.append(f"| {name} | {'DIED' if name in dead else figures} |")
+    lines += ["", *_profile(threads, seconds, [_BASE, modes[0], modes[-1]])]
     return "\n".join(lines) + "\n"
 
 
-def eight(clip: Path, folder: Path) -> str:
-    """Eight bypass streams: every access unit of each recording must be the source's, without a hole."""
+def _profile(threads: dict[str, dict[str, float]], seconds: float, names: list[str]) -> list[str]:
+    """Where the processor time goes: CPU s per 60 s by thread."""
+    names = list(dict.fromkeys(names))
+    rows = sorted({row for name in names for row in threads[name]}, key=lambda row: -threads[names[-1]].get(row, 0.0))
+    lines = [f"| by thread, CPU s per 60 s | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for row in rows:
+        figures = [threads[name].get(row, 0.0) * 60 / seconds for name in names]
+        if max(figures) >= 0.02:
+            lines.append(f"| {row} | {' | '.join(f'{figure:.2f}' if figure > 0.005 else '' for figure in figures)} |")
+    return lines
+
+
+# --- many at once ---
+
+_MANY_HEAD = """\
+| at once | pictures each | lost | sound gaps | segments dubbed / dropped | fallback | busy cores | of that workers |
+|---|---|---|---|---|---|---|---|"""
+_MANY_FOOT = """
+One publisher and one relay feed all of them, and a recorder takes each output: all of it is in "busy cores", on this
+machine. A sound gap is more than 30 ms between two AAC frames. Fallback is the longest of any stream's.
+"""
+
+
+def many(clip: Path, folder: Path, count: int, label: str, options: list[str], *, seconds: float) -> str:
+    """One row: every access unit of each recording must be the source's, without a hole, and the sound unbroken."""
     with ExitStack() as stack:
         url = stack.enter_context(relay())
-        readers = []
-        for i in range(8):
-            stack.enter_context(worker(f"{url}/live/b/in", f"{url}/live/b/out/e{i}", "--backend", "none"))
-        time.sleep(6.0)
+        tone_url = stack.enter_context(tone_service()) if "tone" in options else ""
+        ports, workers, readers = [], [], []
+        for i in range(count):
+            ports.append(free_port())
+            extra = [*options, "--status-port", str(ports[-1])]
+            workers.append(
+                stack.enter_context(worker(f"{url}/live/b/in", f"{url}/live/b/out/e{i}", *extra, sts_url=tone_url))
+            )
+        for port in ports:
+            wait_for_port(port)
         with publisher(clip, f"{url}/live/b/in"):
-            time.sleep(DELAY_S + 5.0)
-            for i in range(8):
-                record = ["ffmpeg", "-v", "error", "-i", f"{url}/live/b/out/e{i}", "-map", "0:v", "-c", "copy"]
+            time.sleep(DELAY_S + 4.0)
+            for i in range(count):
+                record = ["ffmpeg", "-v", "error", "-i", f"{url}/live/b/out/e{i}", "-c", "copy", "-y"]
                 readers.append(stack.enter_context(running(*record, str(folder / f"e{i}.flv"))))
-            time.sleep(EIGHT_S)
+            time.sleep(4.0)
+            before = machine_cpu_s(), sum(cpu_s(process.pid) for process in workers)
+            time.sleep(seconds)
+            busy = machine_cpu_s() - before[0]
+            spent = sum(cpu_s(process.pid) for process in workers) - before[1]
+            targets = [target for port in ports for target in status(port)["targets"]]
             for reader in readers:
                 reader.terminate()
                 reader.wait(10)
     source = access_units(clip)
-    lines = ["| of eight bypass streams at once | pictures | lost |", "|---|---|---|"]
-    for i in range(8):
-        published = access_units(folder / f"e{i}.flv")
-        lines.append(f"| {i + 1} | {len(published)} | {lost(source, published)} |")
-    return "\n".join(lines) + "\n"
+    published = [access_units(folder / f"e{i}.flv") for i in range(count)]
+    missing = sum(lost(source, units) for units in published)
+    gaps = sum(sound_gaps(folder / f"e{i}.flv") for i in range(count))
+    dubbed, dropped = (sum(target[key] for target in targets) for key in ("segments", "dropped_segments"))
+    dub = f"{dubbed} / {dropped} | {max(target['fallback_seconds'] for target in targets):.1f} s" if tone_url else " | "
+    fewest = min(len(units) for units in published)
+    share = f"{busy / seconds:.2f} of {os.cpu_count()} | {spent / seconds:.2f}"
+    return f"| {count} × {label} | {fewest} | {missing} | {gaps} | {dub} | {share} |"
 
 
 def lost(source: list[str], published: list[str]) -> int:
@@ -127,10 +202,26 @@ def lost(source: list[str], published: list[str]) -> int:
     return missing
 
 
+def sound_gaps(path: Path) -> int:
+    command = ["ffprobe", "-v", "error", "-select_streams", "a", "-show_entries", "packet=pts_time", "-of", "csv=p=0"]
+    listing = subprocess.run([*command, str(path)], check=True, capture_output=True, text=True).stdout
+    times = [float(line.strip(",")) for line in listing.split()]
+    return sum(after - before > 0.030 for before, after in itertools.pairwise(times)) if times else 1
+
+
 def access_units(path: Path) -> list[str]:
     command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:v", "-c", "copy", "-f", "framemd5", "-"]
     listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [line.rsplit(",", 1)[-1].strip() for line in listing.splitlines() if line and not line.startswith("#")]
+
+
+def status(port: int) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+# --- processes ---
 
 
 @contextmanager
@@ -161,7 +252,7 @@ def relay() -> Iterator[str]:
 def tone_service() -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "babelcast", "sts", "--engine", "tone", "--port", str(port)]
-    with running(*command, "--max-sessions", "16"):
+    with running(*command, "--max-sessions", "64"):
         wait_for_port(port)
         yield f"http://127.0.0.1:{port}"
 
@@ -188,7 +279,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -197,10 +288,34 @@ def wait_for_port(port: int) -> None:
     raise TimeoutError(f"nothing listens on port {port}")
 
 
+# --- /proc ---
+
+
 def cpu_s(pid: int) -> float:
     """User and system time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def machine_cpu_s() -> float:
+    """Processor time of everything on the machine so far."""
+    user, nice, system, _idle, _wait, irq, softirq, *_ = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    return sum(map(int, (user, nice, system, irq, softirq))) / _TICKS
+
+
+def by_thread(pid: int) -> dict[str, float]:
+    """CPU seconds so far of a process's living threads, by what they do."""
+    spent: defaultdict[str, float] = defaultdict(float)
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            name = (task / "comm").read_text().strip()
+            seconds = int((task / "schedstat").read_text().split()[0]) / 1e9
+        except OSError:  # it has ended
+            continue
+        if name.startswith("python"):
+            name = "Python, event loop" if task.name == str(pid) else "Python, separation"
+        spent[_THREADS.get(name.rstrip("0123456789"), _THREADS.get(name, name))] += seconds
+    return spent
 
 
 def peak_mb(pid: int) -> float:
