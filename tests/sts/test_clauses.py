@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from babelcast.sts.asr.base import Word
@@ -23,14 +25,41 @@ def test_the_longer_the_clause_the_shorter_the_pause_that_ends_it() -> None:
 
 
 def test_soft_cut_is_before_a_settled_conjunction() -> None:
-    partial = words("the ship came into port and the people waved")
-    assert soft_cut(SETTINGS, partial, heard_ms=3_600) == 5 * 400
-    assert soft_cut(SETTINGS, partial[:6], heard_ms=2_400) is None  # it may still become another word
+    partial = words("the ship came into port and the people waved", 250)
+    assert soft_cut(SETTINGS, partial[:7], heard_ms=2_000) is None  # it may still become another word
+    assert soft_cut(SETTINGS, partial, heard_ms=2_200) is None  # too early in the clause
+    partial = words("the ship came into port and the people waved", 300)
+    assert soft_cut(SETTINGS, partial, heard_ms=2_500) == 5 * 300
 
 
-def test_soft_cut_leaves_no_dangling_word_and_no_stub() -> None:
-    assert soft_cut(SETTINGS, words("we saw him there in the and then"), heard_ms=9_000) is None
-    assert soft_cut(SETTINGS, words("yes and then we went home"), heard_ms=9_000) is None
+def test_words_that_two_passes_agreed_on_are_settled_at_once() -> None:
+    partial = [replace(word, final=True) for word in words("the ship came into port and", 300)]
+    assert soft_cut(SETTINGS, partial, heard_ms=1_800) == 5 * 300
+
+
+def test_the_longer_the_clause_the_less_good_a_place_will_do() -> None:
+    partial = words("thousands of people have come together here today", 400)
+    assert soft_cut(SETTINGS, partial, heard_ms=2_400) is None
+    assert soft_cut(SETTINGS, partial, heard_ms=3_200) == 6 * 400  # before "here": no good place, but time is up
+    phrase = words("thousands gathered yesterday in town", 500)
+    assert soft_cut(SETTINGS, phrase[:4], heard_ms=2_300) is None
+    assert soft_cut(SETTINGS, phrase, heard_ms=2_600) == 1_500
+
+
+def test_a_written_comma_is_a_good_place() -> None:
+    partial = words("when the water rose, everybody left it", 400)
+    assert soft_cut(SETTINGS, partial, heard_ms=2_400) == 4 * 400
+
+
+def test_soft_cut_leaves_no_dangling_word_and_no_crumb() -> None:
+    assert soft_cut(SETTINGS, words("we saw him there in the and", 200), heard_ms=3_100) is None
+    assert soft_cut(SETTINGS, words("yes and then we went home", 200), heard_ms=1_900) is None
+
+
+def test_a_client_that_wants_short_clauses_gets_them() -> None:
+    short = ClauseSettings.up_to(1_000)
+    assert short.min_clause_ms < short.due_clause_ms < short.max_clause_ms == 1_000
+    assert ClauseSettings.up_to(4_000) == ClauseSettings()
 
 
 def test_hard_cut_prefers_the_phrase_boundary() -> None:

@@ -54,8 +54,8 @@ class _Clause:
     audio: list[bytes] = field(default_factory=list)
     speech: int = 0
     """Chunks with speech in them."""
-    continues: bool = False
-    """It begins in the middle of a sentence that was cut."""
+    before_ms: int = 0
+    """How much of its sentence was spoken already, where it begins in the middle of one that was cut."""
     asr_s: float = 0.0
     vad_s: float = 0.0
 
@@ -84,9 +84,7 @@ class DubSession:
         self._recognizer = recognizer
         self._translator = translator
         self._synthesizer = synthesizer
-        self._settings = settings or ClauseSettings(
-            max_clause_ms=start.max_segment_ms, min_clause_ms=min(2_500, start.max_segment_ms * 5 // 8)
-        )
+        self._settings = settings or ClauseSettings.up_to(start.max_segment_ms)
         self._sequence = 0
         self._dub_end_ns = 0
         self._progress_ns: int | None = None
@@ -165,7 +163,7 @@ class DubSession:
         gate, settings = self._gate, self._settings
         elapsed_ms = (gate.position - clause.onset) * CHUNK_MS
         pause_ms = gate.pause * CHUNK_MS
-        if pause_ms and pause_ends(settings, elapsed_ms - pause_ms, pause_ms):
+        if pause_ms and pause_ends(settings, clause.before_ms + elapsed_ms - pause_ms, pause_ms):
             return self._end(clause)
         if elapsed_ms >= settings.max_clause_ms:
             return self._cut(clause, None)
@@ -218,7 +216,8 @@ class DubSession:
         first = [word for word in words if place_ms is None or word.start_ms < place_ms]
         place = self._gate.position if place_ms is None else clause.fed_from + round(place_ms / CHUNK_MS)
         kept = clause.audio[place - clause.fed_from :]
-        after = _Clause(place, place, list(kept), speech=len(kept), continues=True)
+        before_ms = clause.before_ms + (place - clause.onset) * CHUNK_MS
+        after = _Clause(place, place, list(kept), speech=len(kept), before_ms=before_ms)
         self._clause = after
         self._recognizer.start()
         self._feed(kept)
@@ -233,7 +232,7 @@ class DubSession:
         times = [time.perf_counter()]
         transcript = source_text(words)
         translation = self._translator.translate(transcript, self._start.source_language, self._start.target_language)
-        question = ends and not clause.continues and is_question(transcript)
+        question = ends and not clause.before_ms and is_question(transcript)
         text = spoken_text(translation, self._start.target_language, ends=ends, question=question)
         times.append(time.perf_counter())
         if not text:

@@ -13,6 +13,7 @@ _QUESTION_OPENERS = {"what", "who", "why", "how", "where", "whose"}
 _AUXILIARIES = {
     "is", "are", "was", "were", "do", "does", "did", "can", "could", "will", "would", "have", "has", "should",
 }  # fmt: skip
+_STOPS = frozenset(".!?…。！？")
 _SINGLE_WORD_PROBABILITY = 0.2
 _MEAN_PROBABILITY = 0.1
 
@@ -33,7 +34,10 @@ def source_text(words: Sequence[Word]) -> str:
 
 
 def is_question(transcript: str) -> bool:
-    """A guess from the first words of a sentence, careful: a wrong question sounds worse than a missed one."""
+    """As the recogniser wrote it where it writes stops; else a guess from the first words of the sentence, careful: a
+    wrong question sounds worse than a missed one."""
+    if transcript.rstrip()[-1:] in _STOPS:
+        return transcript.rstrip()[-1] in "?？"
     first, _, rest = transcript.lower().partition(" ")
     if first not in _QUESTION_OPENERS:
         return False
