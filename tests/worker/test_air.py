@@ -70,10 +70,10 @@ def test_a_delay_that_stands_changes_nothing() -> None:
     assert not any(off)
 
 
-@pytest.mark.parametrize(("before", "after"), [(2.0, 3.5), (4.0, 2.5)])
+@pytest.mark.parametrize(("before", "after"), [(2.0, 2.7), (4.0, 3.3)])
 def test_the_delay_changes_without_gap_click_or_loss_of_sync(before: float, after: float) -> None:
     air = AirClock(round(before * NS_PER_S))
-    recorder, off = run(air, 75, {5.0: after})
+    recorder, off = run(air, 46, {5.0: after})
     assert air.delay_ns == air.target_delay_ns == after * NS_PER_S and not air.changing
     delays = [on_air - source for source, on_air in recorder.pictures]
     assert (delays[0], delays[-1]) == (before * NS_PER_S, after * NS_PER_S)
@@ -93,9 +93,9 @@ def test_the_delay_changes_without_gap_click_or_loss_of_sync(before: float, afte
 
 def test_a_change_of_mind_begins_from_where_it_is() -> None:
     air = AirClock(2 * NS_PER_S)
-    recorder, _ = run(air, 60, {5.0: 10.0, 20.0: 2.0})
+    recorder, _ = run(air, 40, {5.0: 10.0, 12.0: 2.0})
     delays = [on_air - source for source, on_air in recorder.pictures]
-    assert 2.4 * NS_PER_S < max(delays) < 2.5 * NS_PER_S
+    assert 2.18 * NS_PER_S < max(delays) < 2.25 * NS_PER_S
     assert delays[-1] == 2 * NS_PER_S
     assert all(b > a for (_, a), (_, b) in itertools.pairwise(recorder.pictures))
 

@@ -58,7 +58,7 @@ async def test_hold_slate_return_in_another_format_and_end(relay: Relay, tmp_pat
         targets=(TargetSpec(language="es", output_url=f"{relay.rtmp_url}/live/loss/out"),),
         backend=BackendSpec(kind="none"),
         delay_s=2.0,
-        source_loss=SourceLossSpec(hold_s=0.5, slate_text="Back at 5 o'clock", end_after_s=8),
+        source_loss=SourceLossSpec(hold_s=0.5, slate_text="Back at 5 o'clock", end_after_s=6),
     )
     recording = tmp_path / "loss.flv"
     recorder = asyncio.create_task(record(spec.targets[0].output_url, recording))
