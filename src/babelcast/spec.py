@@ -274,6 +274,27 @@ class BreakerStatus(_Spec):
     """How often it has opened."""
 
 
+class DumpSpec(_Spec):
+    """``POST /dumps`` of a worker: rolling audio dumps until they are stopped."""
+
+    seconds: int = Field(default=60, ge=1, le=600)
+    """Length of a file."""
+    keep_bytes: int = Field(default=512 << 20, ge=1 << 20, le=1 << 40)
+    """On disk at most; then the oldest file goes. A minute of one kind of sound is 11.5 MB."""
+
+
+class DumpStatus(_Spec):
+    active: bool
+    folder: str | None
+    """On the worker's machine."""
+    files: tuple[str, ...]
+    bytes: int
+    dropped_blocks: int
+    """Not written because the disk was too slow."""
+    error: str | None
+    """Why the dump ended by itself."""
+
+
 class WorkerRecord(_Spec):
     """Written by the worker once it listens; PID and start time together name the process."""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -89,11 +90,19 @@ class Mixer:
     """Takes whatever the timeline holds; never waits. State: gains, limiter, and a few rendered milliseconds.
 
     ``dub`` is None where nothing is dubbed (backend ``none``): then render with the fallback ``original``.
-    Render forward; a jump starts anew. ``settings`` may be replaced at any time.
+    Render forward; a jump starts anew. ``settings`` may be replaced at any time. ``on_dub`` is told what is read of the
+    dub: its position, and the voice before its gain, shape (n,).
     """
 
-    def __init__(self, source: SourceAudio, dub: DubTrack | None, settings: MixSettings | None = None) -> None:
+    def __init__(
+        self,
+        source: SourceAudio,
+        dub: DubTrack | None,
+        settings: MixSettings | None = None,
+        on_dub: Callable[[int, Pcm], None] | None = None,
+    ) -> None:
         self.settings = settings or MixSettings()
+        self._on_dub = on_dub
         self._source = source
         self._dub = dub
         self._fallback_samples: dict[FallbackMode, int] = {}
@@ -266,6 +275,8 @@ class Mixer:
         assert self._to is not None
         voice, speaks = self._dub.read(pos, n) if self._dub is not None else (None, False)
         if voice is not None:
+            if self._on_dub is not None:
+                self._on_dub(pos, voice)
             self._heard.extend(voice[i : i + CELL] for i in range(max(0, n - _LEVEL_SPAN), n, CELL))
         fading = pos < self._fade_start + self._fade_length and self._from != self._to
         gains: _Gains | Pcm = self._to

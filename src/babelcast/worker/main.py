@@ -14,6 +14,7 @@ from babelcast.gst.runtime import check_elements
 from babelcast.spec import BackendSpec, WorkerSpec
 from babelcast.speech.base import SpeechBackend
 from babelcast.worker.session import WorkerSession
+from babelcast.worker.spool import Spool, spool_folder
 from babelcast.worker.status import status_server, write_record
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,9 @@ def check_spec(spec: WorkerSpec) -> None:
 
 async def _run(spec: WorkerSpec, record_folder: Path | None) -> None:
     standbys = [backend for each in spec.standby_backends if (backend := backend_of(each)) is not None]
-    session = WorkerSession(spec, backend_of(spec.backend), standbys=standbys)
+    spool = Spool(spool_folder(record_folder)) if record_folder is not None else None
+    dumps = record_folder / "dumps" if record_folder is not None else None
+    session = WorkerSession(spec, backend_of(spec.backend), standbys=standbys, spool=spool, dumps_folder=dumps)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, session.request_stop)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from babelcast.audio.fallback import FallbackCause, FallbackMode, FallbackPolicy, FallbackSettings
 from babelcast.audio.mix import MIXER_LOOKAHEAD, Mixer, MixSettings
 from babelcast.audio.pcm import db, rms, to_s16le
@@ -16,8 +18,9 @@ from babelcast.audio.schedule import Dropped, DubTrack, Placement
 from babelcast.audio.source import SourceAudio
 from babelcast.audio.turns import speech_powers
 from babelcast.spec import Levels, SegmentEntry
-from babelcast.units import RATE, AccessUnit, DubSegment, ns_to_samples, samples_to_ns
+from babelcast.units import CHANNELS, RATE, AccessUnit, DubSegment, Pcm, ns_to_samples, samples_to_ns
 from babelcast.worker.dubbing import Dubbing
+from babelcast.worker.dumps import Dumps
 from babelcast.worker.metrics import WorkerMetrics
 from babelcast.worker.video import VideoQueue
 
@@ -57,6 +60,7 @@ class Programme:
         metrics: WorkerMetrics,
         lag_s: Callable[[int], float],
         on_entry: Callable[[SegmentEntry], None],
+        dumps: Dumps | None = None,
     ) -> None:
         self.language = language
         self.video = VideoQueue(delay_ns)
@@ -66,8 +70,9 @@ class Programme:
         self._metrics = metrics
         self._lag_s = lag_s
         self._on_entry = on_entry
+        self._dumps = dumps
         self._track = DubTrack(speech=functools.partial(speech_powers, source))
-        self._mixer = Mixer(source, self._track, mix)
+        self._mixer = Mixer(source, self._track, mix, on_dub=self._dump_dub)
         self._policy = FallbackPolicy(FallbackSettings(fallback, fallback_by_cause or {}))
         self._force: FallbackMode | None = None
         self._mixing = False
@@ -130,6 +135,10 @@ class Programme:
         """Median over the latest segments that were heard."""
         return _median([entry.dub_offset_s for entry in self._recent if entry.placed_ns is not None])
 
+    def begin_at(self, source_ns: int) -> None:
+        """Have the programme begin there, though it may be due no more. Before the first :meth:`advance`."""
+        self._position = ns_to_samples(source_ns)
+
     def take_controls(
         self,
         force: FallbackMode | None,
@@ -169,6 +178,8 @@ class Programme:
             self._position = ns_to_samples(min(due_ns, 0))
         while samples_to_ns(self._position) <= due_ns:
             pcm = self._render(self._position)
+            if self._dumps is not None:
+                self._dumps.take(f"mix.{self.language}", self._position, pcm)
             self._destination.push_audio(
                 self._position, pcm, air_offset_ns, video_expected=video_expected or len(self.video) > 0
             )
@@ -192,6 +203,11 @@ class Programme:
         mode = (self._force or "original") if self._mixing else "original"
         self._mixing = True
         return to_s16le(self._mixer.render(position, BLOCK, mode).samples)
+
+    def _dump_dub(self, position: int, voice: Pcm) -> None:
+        if self._dumps is not None and self._dumps.wanted:
+            stereo = np.repeat(voice[:, None], CHANNELS, axis=1)
+            self._dumps.take(f"dub.{self.language}", position, to_s16le(stereo))
 
     def _note_mode(self, mode: FallbackMode | None) -> None:
         cause = None if mode is None else "operator" if self._force is not None else self._policy.cause

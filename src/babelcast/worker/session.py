@@ -19,12 +19,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 from babelcast.audio.duck import Ducking
 from babelcast.audio.fallback import FallbackSettings
 from babelcast.audio.mix import MixSettings
-from babelcast.audio.pcm import from_s16le
+from babelcast.audio.pcm import from_s16le, to_s16le
 from babelcast.audio.source import SourceAudio
 from babelcast.clock import Clock, MonotonicClock
 from babelcast.errors import ControlsError
@@ -45,10 +46,11 @@ from babelcast.speech.base import SpeechBackend, SpeechTarget
 from babelcast.speech.breaker import BreakerBackend
 from babelcast.speech.failover import joined
 from babelcast.speech.members import budgets_of
-from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, SpeechFrame
+from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, Pcm, SpeechFrame
 from babelcast.worker.air import AirClock, OnAir
 from babelcast.worker.controls import ControlDesk
 from babelcast.worker.dubbing import Dubbing, in_time_from
+from babelcast.worker.dumps import Dumps
 from babelcast.worker.fragments import FragmentLog
 from babelcast.worker.ingest import Ingest
 from babelcast.worker.journal import Journal
@@ -90,6 +92,7 @@ class WorkerSession:
         clock: Clock | None = None,
         metrics: WorkerMetrics | None = None,
         spool: Spool | None = None,
+        dumps_folder: Path | None = None,
     ) -> None:
         self.spec = spec = spec if spec.controls is None else _with_controls(spec, spec.controls)
         self.metrics = metrics or WorkerMetrics()
@@ -108,7 +111,8 @@ class WorkerSession:
         self._listener: Listener | None = None
         if backend is not None:
             separator = make_separator(spec.separation, spec.separation_model, delay_s=spec.delay_s)
-            self._listener = Listener(separator, self._source.write_background, self._take_speech)
+            self._listener = Listener(separator, self._take_background, self._take_speech)
+        self.dumps = Dumps(dumps_folder, _dumped(spec, dubbed=backend is not None))
         self._fragments = FragmentLog(spec.stream_id, self.metrics)
         self._outputs = [self._make_output(target) for target in spec.targets]
         self._on_air = [OnAir(output, self._air) for output in self._outputs]
@@ -140,6 +144,7 @@ class WorkerSession:
             metrics=self.metrics,
             lag_s=self._age_s,
             on_entry=self._journal.add,
+            dumps=self.dumps,
         )
         if self._backends:
             wanted = SpeechTarget(spec.stream_id, spec.source_language, target.language, target.voice)
@@ -178,6 +183,7 @@ class WorkerSession:
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
             await asyncio.gather(*(output.finish(_FINISH_S) for output in self._outputs))
             self._journal.close()
+            await asyncio.to_thread(self.dumps.stop)
             if self._spool is not None and self._stop.is_set():
                 self._spool.close()
             await asyncio.gather(*(backend.aclose() for backend in self._backends))
@@ -230,12 +236,18 @@ class WorkerSession:
     def take_audio(self, position: int, pcm: bytes) -> None:
         if self._spool is not None:
             self._spool.audio(position, pcm)
+        self.dumps.take("source", position, pcm)
         block = from_s16le(pcm, CHANNELS)
         self._source.write_original(position, block)
         if self._listener is not None:
             self._listener.feed(position, block)
 
     # --- the listener's sink ---
+
+    def _take_background(self, position: int, block: Pcm) -> None:
+        self._source.write_background(position, block)
+        if self.dumps.wanted:
+            self.dumps.take("background", position, to_s16le(block))
 
     def _take_speech(self, frame: SpeechFrame) -> None:
         self._fragments.push(frame, self._age_s(frame.end_ns), self._clock.now_ns())
@@ -332,6 +344,11 @@ class WorkerSession:
         """How far sound is early (+) against its own timestamps, and so against its pictures: at its place on the
         source timeline, and on air while the delay changes."""
         return (self._ingest.placement.error_ns + self._on_air[0].sound_off_ns) / NS_PER_MS
+
+    @property
+    def source_position(self) -> int:
+        """Source sample after the last one that came."""
+        return self._source.original_end
 
     @property
     def source_drift_ms(self) -> float:
@@ -444,6 +461,15 @@ def slow_call_s(delay_s: float) -> float:
     """When a call that is not answered yet is slow: when its sound has been on air for as long as the dub may be late,
     so that the fallback is in force anyway."""
     return delay_s - LEAD_NS / NS_PER_S + FallbackSettings().late_tolerance_s
+
+
+def _dumped(spec: WorkerSpec, *, dubbed: bool) -> tuple[str, ...]:
+    """What a dump holds."""
+    languages = [target.language for target in spec.targets]
+    mixes = tuple(f"mix.{language}" for language in languages)
+    if not dubbed:
+        return ("source", *mixes)
+    return ("source", "background", *(f"dub.{language}" for language in languages), *mixes)
 
 
 def _with_controls(spec: WorkerSpec, controls: Controls) -> WorkerSpec:

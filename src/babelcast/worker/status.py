@@ -12,7 +12,7 @@ from aiohttp import web
 
 from babelcast.errors import LaunchError
 from babelcast.spec import WorkerRecord
-from babelcast.worker import controls
+from babelcast.worker import controls, dumps
 from babelcast.worker.session import WorkerSession
 
 _HOST = "127.0.0.1"
@@ -20,11 +20,12 @@ _HOST = "127.0.0.1"
 
 @asynccontextmanager
 async def status_server(session: WorkerSession) -> AsyncIterator[int]:
-    """Serve ``/healthz``, ``/status``, ``/metrics``, ``/segments?after=N``, ``/controls`` and ``POST /stop``; gives
-    the port."""
+    """Serve ``/healthz``, ``/status``, ``/metrics``, ``/segments?after=N``, ``/controls``, ``/dumps`` and
+    ``POST /stop``; gives the port."""
     app = web.Application()
     app.add_routes(_routes(session))
     app.add_routes(controls.routes(session.desk))
+    app.add_routes(dumps.routes(session.dumps, lambda: session.source_position))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
