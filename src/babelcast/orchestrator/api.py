@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 from fastapi import APIRouter, FastAPI, Header, HTTPException, Path, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
@@ -15,7 +15,7 @@ from babelcast.errors import ControlsError
 from babelcast.orchestrator import problems
 from babelcast.orchestrator.docs_page import docs_page
 from babelcast.orchestrator.views import EventView, HealthView, StreamView, Views
-from babelcast.spec import STREAM_ID_PATTERN, Controls, ControlsPatch, SegmentEntry, revision_of
+from babelcast.spec import STREAM_ID_PATTERN, Controls, ControlsPatch, DumpSpec, DumpStatus, SegmentEntry, revision_of
 
 Id = Annotated[str, Path(pattern=f"^{STREAM_ID_PATTERN}$", description="stream id")]
 Name = Annotated[str, Path(max_length=63, description="destination")]
@@ -33,6 +33,10 @@ class Service(Protocol):
     async def change_controls(
         self, stream_id: str, patch: ControlsPatch, revision: int | None
     ) -> tuple[Controls, bool]: ...
+
+    async def dumps(
+        self, stream_id: str, method: Literal["GET", "POST", "DELETE"], spec: DumpSpec | None = None
+    ) -> DumpStatus: ...
 
     async def choose_destination(self, stream_id: str, name: str, enabled: bool) -> None: ...
 
@@ -118,6 +122,27 @@ def _streams(service: Service) -> APIRouter:
         response.status_code = 200 if delivered else 202
         response.headers["ETag"] = f'"{changed.revision}"'
         return changed
+
+    async def dump(
+        stream_id: str, method: Literal["GET", "POST", "DELETE"], spec: DumpSpec | None = None
+    ) -> DumpStatus:
+        _known(service, stream_id)
+        try:
+            return await service.dumps(stream_id, method, spec)
+        except ControlsError as error:
+            raise HTTPException(error.status, str(error)) from error
+
+    @router.get("/{stream_id}/dumps", summary="Audio dumps on the worker's disk")
+    async def dumps(stream_id: Id) -> DumpStatus:
+        return await dump(stream_id, "GET")
+
+    @router.post("/{stream_id}/dumps", summary="Begin rolling audio dumps: source, background, dub and mix")
+    async def start_dumps(stream_id: Id, spec: DumpSpec | None = None) -> DumpStatus:
+        return await dump(stream_id, "POST", spec or DumpSpec())
+
+    @router.delete("/{stream_id}/dumps", summary="End them; the files stay until the worker's folder goes")
+    async def stop_dumps(stream_id: Id) -> DumpStatus:
+        return await dump(stream_id, "DELETE")
 
     @router.get("/{stream_id}/logs", summary="The last lines of the worker's log", response_class=PlainTextResponse)
     async def logs(stream_id: Id, tail: Tail = 200) -> PlainTextResponse:

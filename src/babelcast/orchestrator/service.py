@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 
@@ -14,6 +15,7 @@ from babelcast.clock import Clock, MonotonicClock
 from babelcast.config import Config
 from babelcast.errors import ControlsError
 from babelcast.media_server.base import MediaServer
+from babelcast.orchestrator import dumps
 from babelcast.orchestrator.api import create_app
 from babelcast.orchestrator.controls import ControlsBook
 from babelcast.orchestrator.desired import DEFAULT_SOURCE_GRACE_S, Settings
@@ -26,7 +28,7 @@ from babelcast.orchestrator.metrics import Metrics
 from babelcast.orchestrator.reconcile import Policy, Rng
 from babelcast.orchestrator.store import AsyncStore, Store
 from babelcast.orchestrator.views import EventView, Views
-from babelcast.spec import BackendKind, Controls, ControlsPatch
+from babelcast.spec import BackendKind, Controls, ControlsPatch, DumpSpec, DumpStatus
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ class Orchestrator:
             rng=self._rng,
         )
         async with contextlib.AsyncExitStack() as stack:
-            session = await stack.enter_async_context(aiohttp.ClientSession())
+            session = self._http = await stack.enter_async_context(aiohttp.ClientSession())
             await self._controls.load(session)
             self.views = Views(
                 settings, self._server, self._loop, self._forwarding, self._controls, self._clock, session
@@ -155,6 +157,12 @@ class Orchestrator:
         if source is None:
             raise ControlsError(f"stream {stream_id} is not on air", 409)
         return await self._controls.change(source.spec, self._loop.latest(stream_id), patch, revision, _OPERATOR)
+
+    async def dumps(
+        self, stream_id: str, method: Literal["GET", "POST", "DELETE"], spec: DumpSpec | None = None
+    ) -> DumpStatus:
+        """List, begin or end the audio dumps of the stream's worker. Raises ControlsError."""
+        return await dumps.ask(self._http, self._loop.latest(stream_id), method, spec)
 
     async def logs(self, stream_id: str, tail: int) -> list[str]:
         return [self.views.scrub(line) for line in await self._launcher.logs(stream_id, tail)]
