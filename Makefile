@@ -8,9 +8,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO_ARGS ?=
+SOAK_ARGS ?= --minutes 120
 UP_ARGS ?=
 
-.PHONY: help setup setup-run setup-stream setup-sts demo up dev test check fmt lint typecheck imports unit bench bench-speech clean
+.PHONY: help setup setup-run setup-stream setup-sts demo up dev test check fmt lint typecheck imports unit faults soak bench bench-speech clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -72,6 +73,12 @@ fmt: setup ## Format the code
 
 unit: setup ## The fast tests alone
 	@$(BIN)/python -m pytest -q -m unit
+
+faults: setup ## Break everything once while on air, and write docs/reference/faults.md again (minutes)
+	@BABELCAST_WRITE_FAULTS=1 $(BIN)/python -m pytest -q -m slow tests/e2e/test_faults.py
+
+soak: setup ## Two hours on air with random faults; fails when anything grows (SOAK_ARGS="--minutes 15 --seed 2 …")
+	@$(BIN)/python -m tests.soak.run $(SOAK_ARGS)
 
 bench: setup ## Measure, and write bench/README.md again (minutes)
 	@$(BIN)/python bench/run.py
