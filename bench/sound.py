@@ -7,8 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from babelcast.audio.clicks import find_clicks
+from babelcast.audio.duck import Ducking
 from babelcast.audio.limit import PeakLimiter
-from babelcast.audio.mix import Mixer
+from babelcast.audio.loudness import hop_powers
+from babelcast.audio.mix import Mixer, MixSettings
 from babelcast.audio.resample import SpeechDownsampler
 from babelcast.audio.schedule import DubTrack
 from babelcast.audio.source import SourceAudio
@@ -19,6 +22,8 @@ from babelcast.units import RATE, DubSegment, Pcm, samples_to_ns
 
 SECONDS = 20
 BLOCK = RATE // 20
+DUCKED = MixSettings(ducking=Ducking(enabled=True))
+BALANCED = MixSettings(ducking=Ducking(enabled=True), balance="auto")
 
 
 def programme() -> Pcm:
@@ -42,7 +47,7 @@ def factor(work: Callable[[], object], seconds: float = SECONDS) -> float:
     return best / seconds
 
 
-def mixing(signal: Pcm, with_dub: bool) -> Callable[[], object]:
+def mixing(signal: Pcm, with_dub: bool, settings: MixSettings | None = None) -> Callable[[], object]:
     def work() -> None:
         source = SourceAudio(SECONDS + 1)
         dub = DubTrack()
@@ -51,7 +56,7 @@ def mixing(signal: Pcm, with_dub: bool) -> Callable[[], object]:
                 voice = signal[: 3 * RATE, 0] * 0.5
                 start = samples_to_ns((4 * i + 1) * RATE)
                 dub.add(DubSegment(f"s{i}", i, start, start + 3_000_000_000, voice, RATE), playhead=0)
-        mixer = Mixer(source, dub)
+        mixer = Mixer(source, dub, settings)
         for pos in range(0, len(signal), BLOCK):
             source.write_original(pos, signal[pos : pos + BLOCK])
             source.write_background(pos, signal[pos : pos + BLOCK])
@@ -92,8 +97,12 @@ def main() -> None:
     mono = np.ascontiguousarray(signal[:, 0])
     rows: list[tuple[str, float]] = [
         ("mixer, dub on air (rings written and read, scheduling included)", factor(mixing(signal, True))),
+        ("the same with sidechain ducking", factor(mixing(signal, True, DUCKED))),
+        ("the same with ducking and `balance: auto`", factor(mixing(signal, True, BALANCED))),
         ("mixer, original passed on", factor(mixing(signal, False))),
-        ("peak limiter at work", factor(limiting(signal))),
+        ("true-peak limiter, every millisecond above the ceiling", factor(limiting(signal))),
+        ("K-weighted loudness of a stereo signal", factor(lambda: hop_powers(signal))),
+        ("click finder (tests only)", factor(lambda: find_clicks(signal))),
         ("48 kHz stereo to 16 kHz mono", factor(downsampling(signal))),
         ("tempo 1.2 of a dubbed voice", factor(lambda: stretch(mono, 1.2))),
     ]

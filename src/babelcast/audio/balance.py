@@ -38,6 +38,7 @@ _RISE_DB = 0.2
 
 _LOW_BIN, _HIGH_BIN = 20, 400  # 200 Hz to 4 kHz, in bins of 10 Hz
 _SMOOTH_BINS = 13
+_HALF_SMOOTH = _SMOOTH_BINS // 2
 _TONALITY_KEEP = 0.97  # an average over about 3 s
 _AMBIENCE_BELOW, _MUSIC_ABOVE = 0.08, 0.12
 _SURE_HOPS = 20
@@ -67,20 +68,21 @@ class BedMeter:
 
     def feed(self, hop: Pcm) -> None:
         """``hop``: the next 4,800 samples, shape (4800, channels)."""
-        spectra = np.fft.rfft(hop.T * _hann(), axis=1)
-        power = spectra.real**2 + spectra.imag**2
-        weighted = float((power @ k_weights(HOP)).sum()) / HOP / HOP / _HANN_POWER
+        parts = np.fft.rfft(np.ascontiguousarray(hop.T) * _hann(), axis=1).astype(np.complex64, copy=False)
+        squares = np.square(parts.view(np.float32))  # real and imaginary parts in turn
+        weighted = float((squares @ _weights()).sum()) / HOP / HOP / _HANN_POWER
         self._powers.append(weighted)
         self._short_term.append(sum(self._powers) / len(self._powers))
         if lufs(weighted) > -60.0:
-            self._judge(power.sum(axis=0))
+            near = squares[:, 2 * (_LOW_BIN - _HALF_SMOOTH) : 2 * (_HIGH_BIN + _HALF_SMOOTH)].sum(axis=0)
+            self._judge(near[::2] + near[1::2])
 
     def _judge(self, power: Pcm) -> None:
-        half = _SMOOTH_BINS // 2
-        log = np.log(power[_LOW_BIN - half : _HIGH_BIN + half] + 1e-9)
+        """``power``: of the bins from 200 Hz to 4 kHz, and of half a smoothing's width on both sides."""
+        log = np.log(power + 1e-9)
         sums = np.concatenate((np.zeros(1), np.cumsum(log, dtype=np.float64)))
         smooth = (sums[_SMOOTH_BINS:] - sums[:-_SMOOTH_BINS]) / _SMOOTH_BINS
-        residue = (log[half:-half] - smooth).astype(np.float32)
+        residue = (log[_HALF_SMOOTH:-_HALF_SMOOTH] - smooth).astype(np.float32)
         residue /= np.float32(math.sqrt(float(residue @ residue)) + 1e-9)
         if self._residue is not None:
             alike = float(residue @ self._residue)
@@ -184,6 +186,12 @@ def _hann() -> Pcm:
 
 
 _HANN_POWER = 0.375  # mean square of the window
+
+
+@functools.cache
+def _weights() -> Pcm:
+    """K-weights for squares of real and imaginary parts in turn."""
+    return np.repeat(k_weights(HOP), 2)
 
 
 @functools.cache
