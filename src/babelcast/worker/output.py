@@ -80,7 +80,7 @@ class Output:
             if self._pipeline is not None and not self._with_video:
                 self._wrong_shape = True
             if self._pipeline is None and unit.key and self._may_open():
-                self._open(unit.caps)
+                self._open(unit.caps, unit.dts_ns + air_offset_ns)
             if self._pipeline is None or not self._with_video or (self._awaits_key and not unit.key):
                 self.dropped_units += 1
                 continue
@@ -95,7 +95,7 @@ class Output:
             may_have_video = video_expected or position < 0
             if not self._may_open() or (may_have_video and self._video_caps is None):
                 return
-            self._open(self._video_caps)
+            self._open(self._video_caps, samples_to_ns(position) + air_offset_ns)
         assert self._pipeline is not None
         start_ns = samples_to_ns(position) + air_offset_ns - self._opened_ns
         samples = len(pcm) // _BYTES_PER_SAMPLE
@@ -113,8 +113,10 @@ class Output:
     def _may_open(self) -> bool:
         return not self._off and self._clock.now_ns() >= self._retry_at_ns
 
-    def _open(self, video_caps: str | None) -> None:
-        self._opened_ns = self._clock.now_ns()
+    def _open(self, video_caps: str | None, first_ns: int) -> None:
+        """``first_ns``: time on air of what comes first. It may have passed: a worker that goes on where another one
+        broke off begins with the key frame before."""
+        self._opened_ns = min(self._clock.now_ns(), first_ns)
         self._with_video = video_caps is not None
         self._awaits_key = True
         self._wrong_shape = False
