@@ -4,6 +4,9 @@ REST, ``POST /api/v1/sts/process``: :class:`ProcessRequest` → :class:`ProcessR
 
 WebSocket, ``/api/v1/sts/stream``: one session. Text messages are JSON, a union discriminated by ``type``.
 
+Version 2 added several target languages, glossary terms and resumption; the service still speaks version 1 with clients
+that ask for it, and a client ignores members that it does not know.
+
 - Client → service: :class:`Start` first; then binary audio frames; :class:`Finish` when no more audio comes.
 - Service → client: :class:`Ready` once; :class:`Partial`, :class:`Progress`, :class:`Segment` (each followed by
   its binary audio frames), :class:`Stats`, :class:`ErrorMessage`, :class:`GoingAway`; :class:`Finished` after
@@ -19,9 +22,11 @@ from __future__ import annotations
 import struct
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+MAX_TARGETS = 8
+MAX_TERMS = 200
 PROCESS_PATH = "/api/v1/sts/process"
 STREAM_PATH = "/api/v1/sts/stream"
 LANGUAGES_PATH = "/api/v1/sts/languages"
@@ -40,14 +45,23 @@ ErrorCode = Literal[
     "engine_failed",
     "deadline",
     "internal",
+    "rate_limited",
 ]
+Tag = Annotated[str, Field(min_length=2, max_length=35, pattern=r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$")]
+"""A BCP 47 language tag."""
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class StageTimes(_Message):
+class _Answer(_Message):
+    """What the service says: a newer service may say more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StageTimes(_Answer):
     """Milliseconds spent in each stage of one request or segment."""
 
     vad_ms: float = 0.0
@@ -68,12 +82,12 @@ class ProcessRequest(_Message):
     sample_rate: int = Field(ge=8_000, le=96_000)
     channels: int = Field(ge=1, le=2)
     audio: str
-    source_language: str = Field(min_length=2, max_length=35)
-    target_language: str = Field(min_length=2, max_length=35)
-    voice: str | None = None
+    source_language: Tag
+    target_language: Tag
+    voice: str | None = Field(default=None, max_length=100)
 
 
-class ProcessResponse(_Message):
+class ProcessResponse(_Answer):
     """The same ids; ``audio`` is as long as the fragment that came (base64 PCM S16LE, same rate and channels)."""
 
     fragment_id: str
@@ -88,25 +102,67 @@ class ProcessResponse(_Message):
     stages: StageTimes
 
 
+class GlossaryTerm(_Message):
+    """``targets`` by language tag; in a language that is not named the term stays as it is."""
+
+    source: str = Field(min_length=1, max_length=100)
+    targets: dict[Tag, Annotated[str, Field(min_length=1, max_length=200)]] = Field(default={}, max_length=50)
+
+
+class Resume(_Message):
+    """Goes on with a session that was cut off. ``token`` is that session's; the frames that follow begin where its
+    answers ended."""
+
+    token: str = Field(max_length=1_000)
+    answered_until_ns: int
+    """Source before this is spoken, or is not speech: it is not said again."""
+    next_sequence: int = Field(ge=0, le=2**32 - 1)
+
+
 class Start(_Message):
+    """One target language, or several from one recognition: ``target_language`` or ``target_languages``."""
+
     type: Literal["start"] = "start"
     version: int = PROTOCOL_VERSION
-    stream_id: str
-    source_language: str
-    target_language: str
-    voice: str | None = None
-    sample_rate: int = 16_000
+    stream_id: str = Field(min_length=1, max_length=200)
+    source_language: Tag
+    target_language: Tag | None = None
+    target_languages: tuple[Tag, ...] = Field(default=(), max_length=MAX_TARGETS)
+    voice: str | None = Field(default=None, max_length=100)
+    """One voice for everybody. Without it each speaker has one of their own, of their gender as far as it is heard."""
+    sample_rate: int = Field(default=16_000, ge=8_000, le=96_000)
     output_rate: int | None = None
     """Rate the client would like, in Hz; the service says in each segment what it sends."""
     max_segment_ms: int = Field(default=4_000, ge=1_000, le=20_000)
     """A clause that runs on past this is cut at the best point."""
+    glossary: tuple[GlossaryTerm, ...] = Field(default=(), max_length=MAX_TERMS)
+    """Names and terms to understand and to keep, before those of the service."""
+    resume: Resume | None = None
+
+    @model_validator(mode="after")
+    def _targets(self) -> Start:
+        if bool(self.target_language) == bool(self.target_languages):
+            raise ValueError("name target_language, or target_languages")
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError("a target language is named twice")
+        return self
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target languages, one at least."""
+        return (self.target_language,) if self.target_language else self.target_languages
 
 
 class Finish(_Message):
     type: Literal["finish"] = "finish"
 
 
-class Ready(_Message):
+class Target(_Answer):
+    language: str
+    voice: str
+
+
+class Ready(_Answer):
     type: Literal["ready"] = "ready"
     version: int = PROTOCOL_VERSION
     session_id: str
@@ -114,9 +170,14 @@ class Ready(_Message):
     asr: str
     mt: str
     tts: str
+    targets: tuple[Target, ...] | None = None
+    """Version 2: the languages and their voices; ``voice`` is the first one's."""
+    resume_token: str | None = None
+    """Version 2: see :class:`Resume`. A secret of this session; it is good for a while after the connection is lost."""
+    resume_s: float | None = None
 
 
-class Partial(_Message):
+class Partial(_Answer):
     """What is recognised so far of the clause that is being spoken."""
 
     type: Literal["partial"] = "partial"
@@ -125,7 +186,7 @@ class Partial(_Message):
     transcript: str
 
 
-class Segment(_Message):
+class Segment(_Answer):
     """A clause, translated and spoken. ``samples`` of mono S16LE at ``sample_rate`` follow as binary frames."""
 
     type: Literal["segment"] = "segment"
@@ -139,16 +200,20 @@ class Segment(_Message):
     sample_rate: int
     samples: int
     stages: StageTimes = StageTimes()
+    language: str | None = None
+    """Version 2: the target language."""
+    speaker: int | None = None
+    """Version 2: who speaks, counted from 0 in the order of appearance."""
 
 
-class Progress(_Message):
+class Progress(_Answer):
     """Everything of the source before ``processed_until_ns`` is spoken, sent as a segment, or was not speech."""
 
     type: Literal["progress"] = "progress"
     processed_until_ns: int
 
 
-class Stats(_Message):
+class Stats(_Answer):
     type: Literal["stats"] = "stats"
     received_until_ns: int
     queued_ms: float
@@ -156,21 +221,23 @@ class Stats(_Message):
     segments: int
 
 
-class ErrorMessage(_Message):
+class ErrorMessage(_Answer):
     type: Literal["error"] = "error"
     code: ErrorCode
     message: str
     retryable: bool
+    retry_after_s: float | None = None
+    """It is no use to try again before."""
 
 
-class GoingAway(_Message):
+class GoingAway(_Answer):
     """The service will close this session in ``deadline_s``: open another one and move over."""
 
     type: Literal["going_away"] = "going_away"
     deadline_s: float
 
 
-class Finished(_Message):
+class Finished(_Answer):
     type: Literal["finished"] = "finished"
 
 
@@ -181,14 +248,14 @@ client_message: TypeAdapter[Start | Finish] = TypeAdapter(ClientMessage)
 server_message: TypeAdapter[ServerMessage] = TypeAdapter(Annotated[ServerMessage, Field(discriminator="type")])
 
 
-class Language(_Message):
+class Language(_Answer):
     """A pair that the service can translate, by BCP 47 tags."""
 
     source: str
     target: str
 
 
-class Voice(_Message):
+class Voice(_Answer):
     name: str
     language: str
     gender: Literal["female", "male", "neutral"]

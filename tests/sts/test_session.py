@@ -9,12 +9,13 @@ import pytest
 from tests.fakes.speech import frames, silence, sine
 
 from babelcast.sts.asr.base import Word
+from babelcast.sts.chain import TargetChain
 from babelcast.sts.engine import Output, Spoken
 from babelcast.sts.session import DubSession
 from babelcast.sts.tts.base import Speech
 from babelcast.sts.vad import CHUNK
 from babelcast.units import NS_PER_MS, NS_PER_S, SPEECH_RATE
-from babelcast.wire import Progress, Start, Voice
+from babelcast.wire import Progress, Resume, Start, Voice
 
 pytestmark = pytest.mark.unit
 
@@ -106,15 +107,19 @@ def talk(*numbers: int) -> bytes:
     return b"".join(sine(WORD_MS / 1000, 400.0, (number + 1) * 2_000 / 32_767) for number in numbers)
 
 
-def make() -> DubSession:
+def make(
+    *languages: str, synthesizer: BeepSynthesizer | None = None, resume: Resume | None = None, voice: str | None = None
+) -> DubSession:
+    languages = languages or ("es",)
     return DubSession(
-        Start(stream_id="show", source_language="en", target_language="es"),
+        Start(stream_id="show", source_language="en", target_languages=languages, resume=resume, voice=voice),
         "s",
-        "beep",
         vad=LoudnessVad(),
         recognizer=CountingRecognizer(),
-        translator=EchoTranslator(),
-        synthesizer=BeepSynthesizer(),
+        targets=[
+            TargetChain("en", language, "beep", EchoTranslator(), synthesizer or BeepSynthesizer())
+            for language in languages
+        ],
     )
 
 
@@ -197,8 +202,7 @@ def test_a_hole_in_the_source_ends_the_clause_and_the_timeline_goes_on_behind_it
 
 def test_a_dub_that_runs_late_makes_the_next_one_shorter() -> None:
     synthesizer = BeepSynthesizer()
-    session = make()
-    session._synthesizer = synthesizer
+    session = make(synthesizer=synthesizer)
     run(session, talk(0, 1, 2) + silence(0.4) + talk(3, 4, 5) + silence(0.6))
     first, second = synthesizer.targets
     assert first is not None and second is not None
@@ -209,3 +213,19 @@ def test_close_frees_the_recogniser() -> None:
     session = make()
     session.close()
     assert session._recognizer.closed  # type: ignore[attr-defined]
+
+
+def test_one_recognition_speaks_in_every_language() -> None:
+    found = spoken(run(make("es", "fr", "de"), silence(0.5) + talk(0, 1, 2) + silence(0.6) + talk(3, 4) + silence(0.6)))
+    assert [output.message.language for output in found] == ["es", "fr", "de"] * 2
+    assert [output.message.sequence for output in found] == list(range(6))
+    assert {output.message.transcript for output in found} == {"we saw ten", "ships near"}
+
+
+def test_a_session_that_goes_on_says_nothing_twice() -> None:
+    pcm = silence(0.5) + talk(0, 1, 2) + silence(0.6) + talk(3, 4) + silence(0.6)
+    first, second = spoken(run(make(), pcm))
+    resume = Resume(token="t", answered_until_ns=first.message.source_end_ns, next_sequence=1)
+    again = spoken(run(make(resume=resume), pcm))
+    assert [(output.message.sequence, output.message.transcript) for output in again] == [(1, "ships near")]
+    assert again[0].message.segment_id == second.message.segment_id

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-import secrets
-from collections.abc import AsyncIterator
+import hmac
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import numpy as np
-from fastapi import Depends, FastAPI, Request, Response, WebSocket
-from fastapi.responses import HTMLResponse
+from fastapi import Depends, FastAPI, Query, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from babelcast import __version__
-from babelcast.errors import BabelcastError, SpeechError
-from babelcast.sts.problems import Problem, on_error, on_http_error, problem, responses
+from babelcast.errors import BabelcastError, SpeechError, SpeechUnavailableError
+from babelcast.sts.auth import Client, bearer
+from babelcast.sts.engine import FragmentResult
+from babelcast.sts.problems import (
+    MEDIA_TYPE,
+    Problem,
+    of_error,
+    on_bug,
+    on_error,
+    on_http_error,
+    on_invalid,
+    problem,
+    responses,
+)
 from babelcast.sts.service import Service
 from babelcast.sts.stream import Stream, to_s16
 from babelcast.units import Pcm
@@ -34,7 +49,12 @@ from babelcast.wire import (
     Voice,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _DURATION_TOLERANCE_MS = 2.0
+_LARGE = 1 << 20
+"""Bytes of a body from which on it is parsed in a thread."""
 
 _EXAMPLE_IDS = {"fragment_id": "my-show-7", "stream_id": "my-show", "sequence_number": 7}
 _EXAMPLE_FORMAT = {"duration_ms": 2, "sample_rate": 16_000, "channels": 1}
@@ -82,7 +102,12 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        exception_handlers={BabelcastError: on_error, HTTPException: on_http_error},
+        exception_handlers={
+            BabelcastError: on_error,
+            HTTPException: on_http_error,
+            RequestValidationError: on_invalid,
+            Exception: on_bug,
+        },
     )
     _add_service_routes(app, service)
     _add_speech_routes(app, service)
@@ -90,11 +115,28 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _add_service_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz")
-    async def healthz() -> Health:
-        """Ready to take sessions."""
+    @app.get("/healthz", responses={503: {"model": Health, "description": "Going away"}})
+    async def healthz() -> Response:
+        """Ready to take sessions; 503 once it goes away."""
+        draining = service.draining.is_set()
+        health = Health(
+            status="draining" if draining else "ok",
+            version=__version__,
+            sessions=len(service.streams),
+            max_sessions=service.limits.sessions,
+        )
+        return JSONResponse(health.model_dump(), 503 if draining else 200)
+
+    @app.post("/admin/drain", status_code=202, responses=responses("unauthorized", "bad_request"))
+    async def drain(request: Request, deadline_s: Annotated[float, Query(gt=0, le=3_600)] = 25.0) -> Health:
+        """Take no new sessions, ask those that there are to go, and end the process when all are gone, or at the
+        deadline."""
+        if not _may_drain(request, service):
+            raise SpeechError("the admin token is needed", code="unauthorized")
+        if not service.draining.is_set():
+            service.drain_soon(deadline_s)
         return Health(
-            status="ok",
+            status="draining",
             version=__version__,
             sessions=len(service.streams),
             max_sessions=service.limits.sessions,
@@ -110,10 +152,18 @@ def _add_service_routes(app: FastAPI, service: Service) -> None:
         return HTMLResponse(resources.files("babelcast.sts").joinpath("docs.html").read_text())
 
 
+def _may_drain(request: Request, service: Service) -> bool:
+    """With an admin token who has it; without one, whoever is on this machine and not behind a proxy here."""
+    if service.admin_token is not None:
+        given = bearer(request.headers.get("authorization")) or ""
+        return hmac.compare_digest(given.encode(), service.admin_token.encode())
+    local = request.client is not None and request.client.host in {"127.0.0.1", "::1"}
+    return local and "x-forwarded-for" not in request.headers and "forwarded" not in request.headers
+
+
 def _add_speech_routes(app: FastAPI, service: Service) -> None:
     async def authorized(request: Request) -> None:
-        if not allowed(service, request.headers.get("authorization")):
-            raise SpeechError("a bearer token is needed", code="unauthorized")
+        request.state.client = client_of(service, request.headers.get("authorization"))
 
     guard = [Depends(authorized)]
 
@@ -134,51 +184,64 @@ def _add_speech_routes(app: FastAPI, service: Service) -> None:
         response_model=ProcessResponse,
         responses={
             200: {"content": {"application/json": {"example": _RESPONSE_EXAMPLE}}},
-            413: {"model": Problem, "description": "Too large"},
+            413: {"description": "Too large", "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}},
             **responses(
-                "bad_request", "unsupported_language", "overloaded", "unauthorized", "engine_failed", "deadline"
+                "bad_request",
+                "unsupported_language",
+                "rate_limited",
+                "overloaded",
+                "unauthorized",
+                "engine_failed",
+                "deadline",
             ),
         },
         openapi_extra=_body_schema(),
     )
     async def process(request: Request) -> Response:
         """Dub one fragment. Stateless; the answer's audio is exactly as long as the fragment."""
+        client: Client = request.state.client
         try:
-            response = await _process(request, service)
+            client.check_start()
+            with client.request():
+                response = await _process(request, service, client)
         except BabelcastError as error:
-            response = await on_error(request, error)
+            if isinstance(error, SpeechError) and error.code == "rate_limited":
+                service.metrics.limited.labels(client.name).inc()
+            response = of_error(error)
         service.metrics.requests.labels(str(response.status_code)).inc()
         return response
 
     @app.websocket(STREAM_PATH)
     async def stream(socket: WebSocket) -> None:
-        if not allowed(service, socket.headers.get("authorization")):
-            await socket.send_denial_response(problem("unauthorized", "a bearer token is needed", retryable=False))
+        try:
+            client = client_of(service, socket.headers.get("authorization"))
+            service.check_open()
+            if service.handshakes >= service.limits.handshakes:
+                raise service.refuse("too many sockets have not begun their session", 1.0)
+            client.check_session()
+            client.check_start()
+        except SpeechError as error:
+            await socket.send_denial_response(of_error(error))
             return
         await socket.accept()
-        await Stream(socket, service).run()
+        await Stream(socket, service, client).run()
 
 
-def allowed(service: Service, authorization: str | None) -> bool:
-    if service.token is None:
-        return True
-    scheme, _, given = (authorization or "").partition(" ")
-    return scheme.lower() == "bearer" and secrets.compare_digest(given.strip().encode(), service.token.encode())
+def client_of(service: Service, authorization: str | None) -> Client:
+    """Raises SpeechError (``unauthorized``)."""
+    client = service.clients.find(authorization)
+    if client is None:
+        raise SpeechError("a bearer token is needed", code="unauthorized")
+    return client
 
 
-async def _process(request: Request, service: Service) -> Response:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > service.limits.body_bytes:
-            return problem("bad_request", "the body is too large", retryable=False, status=413)
-    try:
-        fragment = ProcessRequest.model_validate_json(bytes(body))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SpeechError(f"{place or 'body'}: {first['msg']}", code="bad_request") from error
-    samples = fragment_samples(fragment)
+async def _process(request: Request, service: Service, client: Client) -> Response:
+    body = await _body(request, service)
+    if body is None:
+        return problem("bad_request", "the body is too large", retryable=False, status=413)
+    fragment, samples = await _off_loop(len(body), _fragment, body)
+    client.check_audio(fragment.duration_ms / 1e3)
+    service.engine.resolve_voice(fragment.source_language, fragment.target_language, fragment.voice)
     result = await service.turn(
         service.engine.process,
         samples,
@@ -188,7 +251,49 @@ async def _process(request: Request, service: Service) -> Response:
         fragment.voice,
         fragment.sequence_number,
     )
-    service.metrics.observe(result.stages)
+    metrics = service.metrics
+    metrics.observe(result.stages)
+    metrics.heard.labels(client.name).inc(fragment.duration_ms / 1e3)
+    if result.translation:
+        metrics.spoken.labels(client.name, fragment.target_language).inc(fragment.duration_ms / 1e3)
+    answer = await _off_loop(len(body), _answer, fragment, result)
+    return Response(answer, media_type="application/json")
+
+
+async def _body(request: Request, service: Service) -> bytes | None:
+    """The request's body; None where it is too large. Raises SpeechError where it does not come."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(service.limits.body_s):
+            async for part in request.stream():
+                body += part
+                if len(body) > service.limits.body_bytes:
+                    return None
+    except TimeoutError as error:
+        raise SpeechUnavailableError("the request's body did not come in time", code="deadline") from error
+    except ClientDisconnect as error:
+        raise SpeechError("the client left", code="bad_request") from error
+    return bytes(body)
+
+
+async def _off_loop(size: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What takes longer than a few ms for a large body must not hold up the other sessions."""
+    if size < _LARGE:
+        return call(*args, **kwargs)
+    return await asyncio.to_thread(call, *args, **kwargs)
+
+
+def _fragment(body: bytes) -> tuple[ProcessRequest, Pcm]:
+    try:
+        fragment = ProcessRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise SpeechError(f"{place or 'body'}: {first['msg']}", code="bad_request") from error
+    return fragment, fragment_samples(fragment)
+
+
+def _answer(fragment: ProcessRequest, result: FragmentResult) -> str:
     interleaved = np.repeat(result.samples, fragment.channels)
     answer = ProcessResponse(
         **fragment.model_dump(
@@ -199,7 +304,7 @@ async def _process(request: Request, service: Service) -> Response:
         translation=result.translation,
         stages=result.stages,
     )
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return answer.model_dump_json()
 
 
 def fragment_samples(fragment: ProcessRequest) -> Pcm:

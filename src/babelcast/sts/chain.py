@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import soxr
 
-from babelcast.errors import UnsupportedLanguageError
+from babelcast.errors import SpeechError, UnsupportedLanguageError
 from babelcast.sts.asr.base import AsrEngine, AsrOptions, Recognizer, Word
 from babelcast.sts.denoise import WINDOW, Denoiser
 from babelcast.sts.engine import FragmentResult
@@ -153,15 +153,19 @@ class ChainEngine:
         )
 
     def open(self, start: Start, session_id: str) -> DubSession:
-        voice = self.resolve_voice(start.source_language, start.target_language, start.voice)
+        if start.sample_rate != RATE:  # before a recogniser is taken
+            raise SpeechError(f"the session needs {RATE} Hz", code="unsupported_format")
+        terms = [
+            Term(term.source, {tag.lower(): word for tag, word in term.targets.items()}) for term in start.glossary
+        ]
+        targets = [self.target(start.source_language, tag, start.voice, terms) for tag in start.targets]
         return DubSession(
             start,
             session_id,
-            voice,
             vad=self._vad(),
-            recognizer=self.recognizer(start.source_language),
-            translator=self._holding(()),
-            synthesizer=self._synthesizer,
+            recognizer=self.recognizer(start.source_language, terms),
+            targets=targets,
+            denoise=self._asr.wants_denoised,
         )
 
     def process(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from babelcast.errors import BabelcastError
+from babelcast.errors import BabelcastError, SpeechUnavailableError
 from babelcast.sts.stream import error_code
 from babelcast.wire import ErrorCode
 
@@ -22,7 +24,9 @@ _STATUS: dict[ErrorCode, tuple[int, str]] = {
     "engine_failed": (502, "Engine failed"),
     "deadline": (504, "Deadline passed"),
     "internal": (500, "Internal error"),
+    "rate_limited": (429, "Too many requests"),
 }
+_RETRY_S = {"overloaded": 1.0, "rate_limited": 1.0}
 
 
 class Problem(BaseModel):
@@ -36,7 +40,9 @@ class Problem(BaseModel):
     retryable: bool
 
 
-def problem(code: ErrorCode, detail: str, *, retryable: bool, status: int | None = None) -> JSONResponse:
+def problem(
+    code: ErrorCode, detail: str, *, retryable: bool, status: int | None = None, retry_after_s: float | None = None
+) -> JSONResponse:
     default, title = _STATUS[code]
     body = Problem(
         type=f"urn:babelcast:problem:{code}",
@@ -46,22 +52,45 @@ def problem(code: ErrorCode, detail: str, *, retryable: bool, status: int | None
         code=code,
         retryable=retryable,
     )
-    headers = {"Retry-After": "1"} if code == "overloaded" else {}
+    headers = {}
+    wait_s = retry_after_s or _RETRY_S.get(code)
+    if wait_s:
+        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
     if code == "unauthorized":
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body.model_dump(), body.status, headers, MEDIA_TYPE)
 
 
+def of_error(error: BabelcastError) -> JSONResponse:
+    retry_s = error.retry_after_s if isinstance(error, SpeechUnavailableError) else None
+    return problem(error_code(error), str(error), retryable=error.retryable, retry_after_s=retry_s)
+
+
 async def on_error(request: Request, error: Exception) -> JSONResponse:
     """Exception handler for BabelcastError."""
     assert isinstance(error, BabelcastError)
-    return problem(error_code(error), str(error), retryable=error.retryable)
+    return of_error(error)
 
 
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     """Exception handler for what the framework refuses (404, 405)."""
     status = getattr(error, "status_code", 500)
-    return problem("bad_request", str(getattr(error, "detail", error)), retryable=False, status=status)
+    answer = problem("bad_request", str(getattr(error, "detail", error)), retryable=False, status=status)
+    answer.headers.update(getattr(error, "headers", None) or {})  # 405 names what is allowed
+    return answer
+
+
+async def on_invalid(request: Request, error: Exception) -> JSONResponse:
+    """Exception handler for parameters that are not what the route takes."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return problem("bad_request", f"{place}: {first['msg']}", retryable=False, status=422)
+
+
+async def on_bug(request: Request, error: Exception) -> JSONResponse:
+    """Exception handler for the rest; the server logs it."""
+    return problem("internal", "internal error", retryable=True)
 
 
 def responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Running the service: as the program does, and inside another event loop (``serving``)."""
+"""The service on a socket: until a signal ends it, as the command does, and inside another event loop (``serving``)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,48 @@ import contextlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from babelcast.errors import BabelcastError
+from babelcast.errors import BabelcastError, ConfigError
 from babelcast.sts.app import create_app
 from babelcast.sts.service import Service
 
 _GRACE_S = 2
+_STALLED_S = 8.0
+"""Longer than Limits.send_s: the session says why it ends, then the connection goes, read or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    cert: Path
+    key: Path
+
+
+class _Socket(WebSocketsSansIOProtocol):
+    """Cuts the connection to a client that does not read: closing alone would wait for it to take what is buffered."""
+
+    _stalled: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self._stalled or self.loop.call_later(_STALLED_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._flowing()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._flowing()
+        super().connection_lost(exc)
+
+    def _flowing(self) -> None:
+        if self._stalled:
+            self._stalled.cancel()
+            self._stalled = None
 
 
 class _Server(uvicorn.Server):
@@ -33,42 +67,77 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            self._on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            scheme = "https" if self.config.is_ssl else "http"
+            self._on_ready(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await asyncio.gather(*(stream.going_away() for stream in list(self._service.streams)))
+        if not self._service.draining.is_set():
+            await self._service.drain(0.0)
         await super().shutdown(sockets)
 
+    async def end_when_drained(self) -> None:
+        """``POST /admin/drain`` ends the process as well."""
+        await self._service.drained.wait()
+        self.should_exit = True
 
-def _config(service: Service, host: str, port: int) -> uvicorn.Config:
+
+def _config(service: Service, host: str, port: int, tls: Tls | None) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(service),
         host=host,
         port=port,
         log_config=None,
         access_log=False,
-        ws="websockets-sansio",
+        ws=_Socket,
         ws_max_size=1 << 20,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=_GRACE_S,
         lifespan="on",
+        ssl_certfile=tls.cert if tls else None,
+        ssl_keyfile=tls.key if tls else None,
     )
 
 
-async def serve(service: Service, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. ``on_ready`` gets the base URL once requests are taken (port 0: a free one)."""
-    server = _Server(_config(service, host, port), service, on_ready)
+async def serve(
+    service: Service,
+    host: str,
+    port: int,
+    on_ready: Callable[[str], None],
+    *,
+    tls: Tls | None = None,
+    drain_s: float = 0.0,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then for ``drain_s`` at most while sessions are open; a second signal ends it at
+    once. ``on_ready`` gets the base URL once requests are taken (port 0: a free one)."""
+    try:
+        server = _Server(_config(service, host, port, tls), service, on_ready)
+        server.config.load()
+    except OSError as error:  # ssl.SSLError among them
+        raise ConfigError(f"can't read the TLS certificate or its key: {error}", key="tls") from error
     loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if service.draining.is_set() or drain_s <= 0:
+            server.should_exit = True
+        else:
+            service.drain_soon(drain_s)
+
     for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, server.handle_exit, signum, None)
-    with contextlib.suppress(SystemExit):  # what uvicorn does when it can't listen
-        await server.serve()
+        loop.add_signal_handler(signum, on_signal)
+    drained = asyncio.create_task(server.end_when_drained(), name="sts drained")
+    try:
+        with contextlib.suppress(SystemExit):  # what uvicorn does when it can't listen
+            await server.serve()
+    finally:
+        drained.cancel()
     if not server.started:
         raise BabelcastError(f"the speech service could not listen on {host}:{port}")
 
 
 @contextlib.asynccontextmanager
-async def serving(service: Service, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+async def serving(
+    service: Service, host: str = "127.0.0.1", port: int = 0, *, tls: Tls | None = None
+) -> AsyncIterator[str]:
     """Serve inside this event loop while the block runs; gives the base URL."""
     urls: list[str] = []
     ready = asyncio.Event()
@@ -77,9 +146,10 @@ async def serving(service: Service, host: str = "127.0.0.1", port: int = 0) -> A
         urls.append(url)
         ready.set()
 
-    server = _Server(_config(service, host, port), service, on_ready)
+    server = _Server(_config(service, host, port, tls), service, on_ready)
     task = asyncio.create_task(server.serve(), name="sts server")
     task.add_done_callback(lambda _: ready.set())
+    drained = asyncio.create_task(server.end_when_drained(), name="sts drained")
     try:
         await ready.wait()
         if not urls:
@@ -87,5 +157,6 @@ async def serving(service: Service, host: str = "127.0.0.1", port: int = 0) -> A
         yield urls[0]
     finally:
         server.should_exit = True
+        drained.cancel()
         with contextlib.suppress(SystemExit):
             await task

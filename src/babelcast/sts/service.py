@@ -1,32 +1,38 @@
-"""What the routes share: the engine, its threads, admission and the metrics."""
+"""What the routes share: the engine, its threads, admission, draining and the metrics."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
 from babelcast.errors import BabelcastError, SpeechUnavailableError
+from babelcast.sts.admission import AdmissionSettings, Factor, refusal
+from babelcast.sts.auth import Clients
 from babelcast.sts.engine import Engine
-from babelcast.wire import StageTimes
+from babelcast.sts.metrics import Metrics
+from babelcast.sts.resume import Resumption
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_REFUSED_RETRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     sessions: int = 4
     """WebSocket sessions at once; the next one is refused as overloaded."""
+    handshakes: int = 32
+    """Sockets that are open and have not said what they want."""
     requests: int = 2
     """REST fragments being processed at once."""
     waiting_requests: int = 6
@@ -34,67 +40,140 @@ class Limits:
     queue_s: float = 15.0
     """Sound of one session that waits; beyond it the session is closed as overloaded."""
     deadline_s: float = 10.0
-    """For one REST fragment, or one step of a session."""
+    """For one REST fragment."""
     body_bytes: int = 16 << 20
+    body_s: float = 10.0
+    """For a REST body to come."""
+    send_s: float = 5.0
+    """A client that reads nothing for as long is closed."""
+    session_s: float | None = None
+    """A session that lasts longer is asked to go, and closed 10 s later."""
+    capacity: float | None = None
+    """Seconds of work that get done in a second: see :mod:`babelcast.sts.admission`. The cores where absent."""
 
 
-class Metrics:
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.stage = Histogram(
-            "sts_stage_seconds", "Time per stage", ["stage"], buckets=_BUCKETS, registry=self.registry
-        )
-        self.sessions = Gauge("sts_sessions", "WebSocket sessions open", registry=self.registry)
-        self.refused = Counter("sts_refused", "Sessions and requests refused as overloaded", registry=self.registry)
-        self.segments = Counter("sts_segments", "Segments spoken", registry=self.registry)
-        self.audio = Counter("sts_audio_seconds", "Source audio heard", registry=self.registry)
-        self.busy = Counter("sts_busy_seconds", "Time spent on source audio", registry=self.registry)
-        self.factor = Gauge(
-            "sts_realtime_factor", "Time spent per second of audio, latest session", registry=self.registry
-        )
-        self.queue = Gauge("sts_queue_seconds", "Audio that waits, all sessions", registry=self.registry)
-        self.requests = Counter("sts_requests", "REST fragments answered", ["status"], registry=self.registry)
+class Member(Protocol):
+    """A session as the service sees it. Implemented by stream.Stream."""
 
-    def observe(self, stages: StageTimes) -> None:
-        for stage in ("vad", "asr", "mt", "tts", "fit"):
-            if spent := getattr(stages, f"{stage}_ms"):
-                self.stage.labels(stage).observe(spent / 1e3)
+    factor: Factor
 
+    @property
+    def session_id(self) -> str: ...
 
-class Closable(Protocol):
-    """A stream that can be told that the service stops."""
+    @property
+    def queued_s(self) -> float: ...
 
-    async def going_away(self) -> None: ...
+    async def going_away(self, deadline_s: float) -> None: ...
+
+    def replaced(self) -> None:
+        """Its client has come back on another socket."""
+        ...
 
 
 class Service:
     """Lives as long as the process. ``run`` is the only way to the engine's blocking calls."""
 
-    def __init__(self, engine: Engine, limits: Limits | None = None, token: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits | None = None,
+        token: str | None = None,
+        *,
+        clients: Clients | None = None,
+        resumption: Resumption | None = None,
+        admin_token: str | None = None,
+    ) -> None:
         self.engine = engine
         self.limits = limits or Limits()
-        self.token = token
+        self.clients = (clients or Clients()).with_token(token)
+        self.resumption = resumption or Resumption()
+        self.admin_token = admin_token
         self.metrics = Metrics()
-        self.streams: set[Closable] = set()
+        self.metrics.queue.set_function(lambda: sum(stream.queued_s for stream in self.streams))
+        self.streams: set[Member] = set()
+        self.handshakes = 0
+        self.draining = asyncio.Event()
+        self.drained = asyncio.Event()
+        """Whoever serves ends when this is set."""
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._all = Factor()
+        """What sessions have needed so far, all together."""
+        self._admission = AdmissionSettings(self.limits.capacity or float(len(os.sched_getaffinity(0))))
         self._waiting = 0
+        self._turn_s = 0.0
         self._turns = asyncio.Semaphore(self.limits.requests)
         self._threads = ThreadPoolExecutor(self.limits.sessions + self.limits.requests + 1, thread_name_prefix="sts")
         self._preloads: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: call(*args, **kwargs))
 
-    def admit(self, stream: Closable) -> None:
-        """Count a session in. Raises SpeechUnavailableError (``overloaded``) when there are enough."""
-        if len(self.streams) >= self.limits.sessions:
-            self.metrics.refused.inc()
-            raise SpeechUnavailableError(f"{len(self.streams)} sessions are open", code="overloaded")
+    def refuse(self, reason: str, retry_after_s: float = _REFUSED_RETRY_S) -> SpeechUnavailableError:
+        """The error for a session or request that the service as a whole can't take."""
+        self.metrics.refused.inc()
+        return SpeechUnavailableError(reason, code="overloaded", retry_after_s=retry_after_s)
+
+    def check_open(self) -> None:
+        """Raises SpeechUnavailableError (``overloaded``) while the service goes away."""
+        if self.draining.is_set():
+            raise self.refuse("the service is going away")
+
+    def admit(self, stream: Member, resumes: str | None = None) -> None:
+        """Count a session in; ``resumes`` is the session that it goes on with. Raises SpeechUnavailableError
+        (``overloaded``) when there are enough, or when it could not be dubbed in time."""
+        self.check_open()
+        for other in [other for other in self.streams if other.session_id == resumes]:
+            other.replaced()
+            self.leave(other)
+        if not (resumes and self.resumption.take_place(resumes)):
+            taken = len(self.streams) + self.resumption.kept
+            if taken >= self.limits.sessions:
+                raise self.refuse(f"{taken} sessions are open")
+            factors = [other.factor for other in self.streams]
+            waiting_s = max((other.queued_s for other in self.streams), default=0.0)
+            reason = refusal(self._admission, factors, self._all.value if self._all.settled else None, waiting_s)
+            if reason:
+                raise self.refuse(f"the session could not be dubbed in time: {reason}")
         self.streams.add(stream)
+        self._empty.clear()
         self.metrics.sessions.set(len(self.streams))
 
-    def leave(self, stream: Closable) -> None:
+    def leave(self, stream: Member) -> None:
         self.streams.discard(stream)
         self.metrics.sessions.set(len(self.streams))
+        if not self.streams:
+            self._empty.set()
+
+    def measure(self, factor: Factor, audio_s: float, busy_s: float) -> None:
+        """Count a step of a session whose own ``factor`` that is."""
+        factor.add(audio_s, busy_s)
+        self._all.add(audio_s, busy_s)
+        self.metrics.audio.inc(audio_s)
+        self.metrics.busy.inc(busy_s)
+        self.metrics.factor.set(factor.value)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Take nothing new, ask the sessions to go, and return when all are gone or ``deadline_s`` are over."""
+        self.draining.set()
+        self.metrics.draining.set(1)
+        await asyncio.gather(*(stream.going_away(deadline_s) for stream in list(self.streams)))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), deadline_s)
+        if self.streams:
+            log.warning("%d sessions are still open after %.1f s", len(self.streams), deadline_s)
+
+    def drain_soon(self, deadline_s: float) -> None:
+        """Begin to drain, and end the process when that is over."""
+
+        async def drain() -> None:
+            await self.drain(deadline_s)
+            self.drained.set()
+
+        task = asyncio.create_task(drain(), name="drain")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def preload_soon(self) -> None:
         """Make the next session's start fast, while this one runs."""
@@ -113,30 +192,35 @@ class Service:
 
     async def turn(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one REST fragment, when its turn comes. Raises SpeechUnavailableError: ``overloaded``, ``deadline``."""
+        self.check_open()
+        wait_s = self._waiting * self._turn_s / self.limits.requests
         if self._waiting >= self.limits.waiting_requests:
-            self.metrics.refused.inc()
-            raise SpeechUnavailableError("too many fragments wait already", code="overloaded")
+            raise self.refuse("too many fragments wait already", max(1.0, wait_s))
+        if self._waiting and wait_s + self._turn_s > self.limits.deadline_s:
+            raise self.refuse("the fragment could not be dubbed in time", wait_s)
         self._waiting += 1
         try:
             await self._turns.acquire()
         finally:
             self._waiting -= 1
+        began = time.perf_counter()
         work = asyncio.ensure_future(self.run(call, *args, **kwargs))
         # the turn is over when the thread is, not when the caller has lost patience
-        work.add_done_callback(self._end_turn)
+        work.add_done_callback(lambda done: self._end_turn(done, began))
         try:
             return await asyncio.wait_for(asyncio.shield(work), self.limits.deadline_s)
         except TimeoutError as error:
             raise SpeechUnavailableError("the fragment took too long", code="deadline") from error
 
-    def _end_turn(self, work: asyncio.Future[T]) -> None:
+    def _end_turn(self, work: asyncio.Future[T], began: float) -> None:
         self._turns.release()
+        self._turn_s += 0.2 * (time.perf_counter() - began - self._turn_s)
         if not work.cancelled():
             work.exception()  # seen, also where nobody waits any more
 
     async def aclose(self) -> None:
         """Free the engine; what still runs is not waited for longer than its children live."""
-        for task in list(self._preloads):
+        for task in [*self._preloads, *self._tasks]:
             task.cancel()
         await asyncio.get_running_loop().run_in_executor(None, self.engine.close)
         self._threads.shutdown(wait=False, cancel_futures=True)

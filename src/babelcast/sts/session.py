@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,12 +19,16 @@ from babelcast.sts.asr.base import Recognizer, Word
 from babelcast.sts.clauses import ClauseSettings, hard_cut, pause_ends, soft_cut
 from babelcast.sts.denoise import Denoiser
 from babelcast.sts.engine import Output, Spoken
-from babelcast.sts.mt.base import Translator
-from babelcast.sts.text import believable, is_question, source_text, spoken_text
-from babelcast.sts.tts.base import Synthesizer
+from babelcast.sts.plausible import plausible, speech_enough
+from babelcast.sts.speakers import Speaker, Speakers, samples_of
+from babelcast.sts.text import believable, is_question, source_text
+from babelcast.sts.tts.base import Gender
 from babelcast.sts.vad import CHUNK, CHUNK_BYTES, CHUNK_MS, RATE, SpeechGate, Vad
 from babelcast.units import NS_PER_MS, NS_PER_S, samples_to_ns
 from babelcast.wire import Partial, Progress, Segment, StageTimes, Start
+
+if TYPE_CHECKING:
+    from babelcast.sts.chain import Rendered
 
 _CHUNK_NS = samples_to_ns(CHUNK, RATE)
 _PREROLL = 6
@@ -34,8 +38,6 @@ _POLL = 6
 _PARTIAL = 16
 """Chunks between Partial messages."""
 _PROGRESS_NS = 100 * NS_PER_MS
-_MIN_SPEECH_MS = 160
-"""Less speech than this in a clause is a click, a cough or a drum."""
 _MAX_GAP_NS = 40 * NS_PER_MS
 """A hole in the source times beyond this ends the clause and starts the timeline anew."""
 _BREATH_S = 0.15
@@ -60,33 +62,65 @@ class _Clause:
     vad_s: float = 0.0
 
 
+class Target(Protocol):
+    """One target language: see :class:`babelcast.sts.chain.TargetChain`."""
+
+    @property
+    def language(self) -> str: ...
+
+    @property
+    def voice(self) -> str: ...
+
+    def voice_of(self, speaker: int, gender: Gender | None = None) -> str: ...
+
+    def render(
+        self,
+        transcript: str,
+        *,
+        ends: bool,
+        question: bool = False,
+        target_s: float | None = None,
+        voice: str | None = None,
+        source: str | None = None,
+    ) -> Rendered: ...
+
+
+@dataclass(slots=True)
+class _Dub:
+    """One target language and where its dub ends on air, each clause spoken at its source."""
+
+    target: Target
+    end_ns: int = 0
+
+
 class DubSession:
-    """See :class:`babelcast.sts.engine.Session`. Owns ``recognizer`` and closes it."""
+    """See :class:`babelcast.sts.engine.Session`. One recognition speaks in all of ``targets``. Owns
+    ``recognizer`` and closes it. ``denoise``: the recogniser hears better behind the Wiener filter."""
 
     def __init__(
         self,
         start: Start,
         session_id: str,
-        voice: str,
         *,
         vad: Vad,
         recognizer: Recognizer,
-        translator: Translator,
-        synthesizer: Synthesizer,
+        targets: Sequence[Target],
+        denoise: bool = True,
         settings: ClauseSettings | None = None,
     ) -> None:
         if start.sample_rate != RATE:
             raise SpeechError(f"the session needs {RATE} Hz", code="unsupported_format")
         self._start = start
         self._session_id = session_id
-        self._voice = voice
         self._vad = vad
         self._recognizer = recognizer
-        self._translator = translator
-        self._synthesizer = synthesizer
+        self._dubs = [_Dub(target) for target in targets]
+        self._denoise = denoise
         self._settings = settings or ClauseSettings.up_to(start.max_segment_ms)
-        self._sequence = 0
-        self._dub_end_ns = 0
+        self._speakers = None if start.voice else Speakers()
+        self._sequence = start.resume.next_sequence if start.resume else 0
+        self._spoken_until_ns = start.resume.answered_until_ns if start.resume else None
+        """What a session before this one has said up to; a clause that ends there is not said again."""
         self._progress_ns: int | None = None
         self._reset(0)
 
@@ -95,7 +129,7 @@ class DubSession:
         self._rest = b""
         self._gate = SpeechGate()
         self._vad.reset()
-        self._denoiser = Denoiser()
+        self._denoiser = Denoiser() if self._denoise else None
         self._preroll: list[bytes] = []
         self._clause: _Clause | None = None
         self._partial_text = ""
@@ -133,7 +167,7 @@ class DubSession:
     def _chunk(self, raw: bytes) -> Iterable[Output]:
         began = time.perf_counter()
         self._gate.push(self._vad.probability(raw))
-        clean = self._denoiser.push(raw, speech=not self._gate.quiet)
+        clean = self._denoiser.push(raw, speech=not self._gate.quiet) if self._denoiser else raw
         vad_s = time.perf_counter() - began
         self._preroll = [*self._preroll[-(_PREROLL + 6) :], clean]
         if self._clause is None:
@@ -224,48 +258,79 @@ class DubSession:
         return self._speak(clause, first, place, ends=False)
 
     def _speak(self, clause: _Clause, words: list[Word], end: int, *, ends: bool) -> list[Output]:
-        """Translate, say and fit ``words``; nothing where they are not to be believed."""
+        """Translate, say and fit ``words`` in every language; nothing where they are not to be believed."""
         start_ns, end_ns = self._time(clause.onset), self._time(end)
         self._partial_text = ""
-        if clause.speech * CHUNK_MS < _MIN_SPEECH_MS or not believable(words):
+        if not speech_enough(clause.speech * CHUNK_MS, len(words)) or not believable(words):
             return []
-        times = [time.perf_counter()]
+        if self._spoken_until_ns is not None and end_ns <= self._spoken_until_ns:
+            return []
         transcript = source_text(words)
-        translation = self._translator.translate(transcript, self._start.source_language, self._start.target_language)
         question = ends and not clause.before_ms and is_question(transcript)
-        text = spoken_text(translation, self._start.target_language, ends=ends, question=question)
-        times.append(time.perf_counter())
-        if not text:
-            return []
-        speech = self._synthesizer.speak(text, self._voice, self._target_s(start_ns, end_ns))
-        times.append(time.perf_counter())
-        if not len(speech.samples):
-            return []
-        self._dub_end_ns = max(start_ns, self._dub_end_ns) + round(speech.duration_s * NS_PER_S)
-        mt_ms, tts_ms = ((after - before) * 1e3 for before, after in pairwise(times))
-        asr_ms, vad_ms = clause.asr_s * 1e3, clause.vad_s * 1e3
+        speaker = self._speaker(clause, end)
+        out: list[Output] = []
+        for dub in self._dubs:
+            rendered = dub.target.render(
+                transcript,
+                ends=ends,
+                question=question,
+                target_s=target_s(start_ns, end_ns, dub.end_ns),
+                voice=self._voice(dub.target, speaker),
+                source=self._recognizer.language,
+            )
+            if rendered.speech is None or not plausible(transcript, rendered.translation):
+                continue
+            dub.end_ns = max(start_ns, dub.end_ns) + round(rendered.speech.duration_s * NS_PER_S)
+            out.append(self._segment(clause, dub.target, rendered, transcript, (start_ns, end_ns), speaker))
+        return out
+
+    def _segment(
+        self,
+        clause: _Clause,
+        target: Target,
+        rendered: Rendered,
+        transcript: str,
+        span_ns: tuple[int, int],
+        speaker: Speaker | None,
+    ) -> Spoken:
+        assert rendered.speech is not None
+        speech, sequence = rendered.speech, self._sequence
+        self._sequence += 1
+        times = {
+            "vad_ms": clause.vad_s * 1e3,
+            "asr_ms": clause.asr_s * 1e3,
+            "mt_ms": rendered.mt_ms,
+            "tts_ms": rendered.tts_ms,
+        }
         message = Segment(
-            segment_id=f"{self._session_id}-{self._sequence}",
-            sequence=self._sequence,
-            source_start_ns=start_ns,
-            source_end_ns=end_ns,
+            segment_id=f"{self._session_id}-{sequence}",
+            sequence=sequence,
+            source_start_ns=span_ns[0],
+            source_end_ns=span_ns[1],
             transcript=transcript,
-            translation=text,
+            translation=rendered.translation,
             voice=speech.voice,
             sample_rate=speech.rate,
             samples=len(speech.samples),
-            stages=StageTimes(
-                vad_ms=vad_ms, asr_ms=asr_ms, mt_ms=mt_ms, tts_ms=tts_ms, total_ms=vad_ms + asr_ms + mt_ms + tts_ms
-            ),
+            stages=StageTimes(**times, total_ms=sum(times.values())),
+            language=target.language,
+            speaker=speaker.number if speaker else None,
         )
-        self._sequence += 1
-        return [Spoken(message, np.asarray(speech.samples, np.float32))]
+        return Spoken(message, np.asarray(speech.samples, np.float32))
 
-    def _target_s(self, start_ns: int, end_ns: int) -> float:
-        """How long the dub should be: its source and a breath, less what the dub before runs over."""
-        span_s = (end_ns - start_ns) / NS_PER_S
-        late_s = max(0, self._dub_end_ns - start_ns) / NS_PER_S
-        return max(_MIN_TARGET * span_s, span_s + _BREATH_S - late_s)
+    def _speaker(self, clause: _Clause, end: int) -> Speaker | None:
+        if self._speakers is None:
+            return None
+        return self._speakers.hear(
+            samples_of(clause.audio[max(0, clause.onset - clause.fed_from) : end - clause.fed_from])
+        )
+
+    @staticmethod
+    def _voice(target: Target, speaker: Speaker | None) -> str:
+        """Nobody but one whose gender is heard gets another voice than the session's own."""
+        if speaker is None or (speaker.gender is None and speaker.rank == 0):
+            return target.voice
+        return target.voice_of(speaker.rank, speaker.gender)
 
     def _progress(self) -> list[Output]:
         done = self._time(self._clause.onset if self._clause else self._gate.quiet_until)
@@ -273,6 +338,13 @@ class DubSession:
             return []
         self._progress_ns = done
         return [Progress(processed_until_ns=done)]
+
+
+def target_s(start_ns: int, end_ns: int, dub_end_ns: int) -> float:
+    """How long a dub should be: its source and a breath, less what the dub before runs over."""
+    span_s = (end_ns - start_ns) / NS_PER_S
+    late_s = max(0, dub_end_ns - start_ns) / NS_PER_S
+    return max(_MIN_TARGET * span_s, span_s + _BREATH_S - late_s)
 
 
 def nearest(place_ms: int, boundaries: Sequence[int]) -> int:

@@ -1,7 +1,8 @@
 """One WebSocket session: reads frames into a bounded inbox, runs the engine's session in a thread, sends what it says.
 
 The reader never waits for the engine. What the client sends faster than the engine hears waits in the inbox; beyond
-``Limits.queue_s`` the session ends as overloaded, so memory is bounded however the client behaves.
+``Limits.queue_s`` the session ends as overloaded. What the client does not read waits in the socket, and where that
+is full for ``Limits.send_s`` the session ends. So memory is bounded however the client behaves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections import deque
+from collections.abc import AsyncIterator
 
 import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
@@ -19,7 +20,10 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocketState
 
 from babelcast.errors import BabelcastError, SpeechError, SpeechUnavailableError
+from babelcast.sts.admission import Factor
+from babelcast.sts.auth import Client
 from babelcast.sts.engine import Output, Session, Spoken
+from babelcast.sts.inbox import Inbox
 from babelcast.sts.service import Service
 from babelcast.units import Pcm, samples_to_ns
 from babelcast.wire import (
@@ -38,6 +42,7 @@ from babelcast.wire import (
     Segment,
     Start,
     Stats,
+    Target,
     client_message,
 )
 
@@ -45,99 +50,101 @@ log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 5.0
 _FRAME_S = 0.1
-_BATCH_S = 0.3
-_MAX_FRAME_S = 2.0
 _STATS_S = 1.0
-_CLOSE_CODES: dict[str, int] = {"overloaded": 1013, "internal": 1011, "engine_failed": 1011, "deadline": 1011}
+_GRACE_S = 10.0
+"""Between the request to go and the end of a session that is too long."""
+_CLOSE_CODES: dict[str, int] = {
+    "overloaded": 1013,
+    "rate_limited": 1013,
+    "internal": 1011,
+    "engine_failed": 1011,
+    "deadline": 1011,
+}
+_NEWER = {"language", "speaker", "targets", "resume_token", "resume_s", "retry_after_s"}
+"""Members that version 1 does not know."""
 
 ServerSent = Ready | Partial | Progress | Segment | Stats | ErrorMessage | GoingAway | Finished
 
 
-class Inbox:
-    """Frames that wait, in order. Full policy: raise SpeechUnavailableError, which ends the session."""
+class Stream:
+    """See :class:`babelcast.sts.service.Member`."""
 
-    def __init__(self, rate: int, bound_s: float) -> None:
-        self._rate = rate
-        self._bound = int(bound_s * rate) * 2
-        self._frames: deque[tuple[int, bytes]] = deque()
-        self._bytes = 0
-        self._wake = asyncio.Event()
-        self._ended = False
+    def __init__(self, socket: WebSocket, service: Service, client: Client) -> None:
+        self._socket = socket
+        self._service = service
+        self._client = client
+        self.session_id = uuid.uuid4().hex[:12]
+        self.factor = Factor()
+        self._version = 1
+        """What the client speaks; until it says so, the least."""
+        self._stream_id = ""
+        self._inbox: Inbox | None = None
+        self._received_ns = 0
+        self._segments = 0
+        self._replaced = asyncio.Event()
 
     @property
     def queued_s(self) -> float:
-        return self._bytes / 2 / self._rate
-
-    def put(self, source_ns: int, pcm: bytes) -> None:
-        if self._ended:
-            raise SpeechError("a frame after finish", code="bad_request")
-        if not pcm or len(pcm) % 2 or len(pcm) > _MAX_FRAME_S * self._rate * 2:
-            raise SpeechError("a frame is 1 sample to 2 s of S16LE mono", code="bad_request")
-        if self._bytes + len(pcm) > self._bound:
-            raise SpeechUnavailableError("the session can't keep up with its sound", code="overloaded")
-        self._frames.append((source_ns, pcm))
-        self._bytes += len(pcm)
-        self._wake.set()
-
-    def end(self) -> None:
-        self._ended = True
-        self._wake.set()
-
-    async def take(self) -> list[tuple[int, bytes]]:
-        """At least one frame, at most about :data:`_BATCH_S` of sound; empty at the end."""
-        while not self._frames:
-            if self._ended:
-                return []
-            self._wake.clear()
-            await self._wake.wait()
-        batch, size = [], 0
-        while self._frames and size < _BATCH_S * self._rate * 2:
-            frame = self._frames.popleft()
-            batch.append(frame)
-            size += len(frame[1])
-        self._bytes -= size
-        return batch
-
-
-class Stream:
-    def __init__(self, socket: WebSocket, service: Service) -> None:
-        self._socket = socket
-        self._service = service
-        self._session_id = uuid.uuid4().hex[:12]
-        self._stream_id = ""
-        self._sending = asyncio.Lock()
-        self._received_ns = 0
-        self._segments = 0
-        self._factor = 0.0
+        return self._inbox.queued_s if self._inbox else 0.0
 
     async def run(self) -> None:
         """The whole life of the session; returns when the socket is closed."""
+        reason = "finished"
         try:
-            start = await self._receive_start()
-            self._stream_id = start.stream_id
-            self._service.admit(self)
-            try:
-                await self._converse(start)
-            finally:
-                self._service.leave(self)
-            await self._socket.close(1000)
+            with self._client.session():
+                await self._live()
         except WebSocketDisconnect:
-            log.info("client left", extra=self._ids())
+            reason = "client_left"
         except BabelcastError as error:
+            reason = error_code(error)
             await self._fail(error)
         except Exception:
             if self._socket.application_state is WebSocketState.DISCONNECTED:
-                log.info("client left", extra=self._ids())  # found out by sending
-                return
-            log.exception("session failed", extra=self._ids())
-            await self._fail(SpeechUnavailableError("internal error", code="internal"))
+                reason = "client_left"  # found out by sending
+            else:
+                log.exception("session failed", extra=self._ids())
+                reason = "internal"
+                await self._fail(SpeechUnavailableError("internal error", code="internal"))
+        self._service.metrics.closed.labels(reason).inc()
+        log.info("session ended", extra={**self._ids(), "reason": reason})
 
-    async def going_away(self) -> None:
+    async def _live(self) -> None:
+        self._service.handshakes += 1
+        try:
+            start = await self._receive_start()
+        finally:
+            self._service.handshakes -= 1
+        self._stream_id, self._version = start.stream_id, start.version
+        self._service.admit(self, self._resume(start))
+        try:
+            await self._converse(start)
+        except WebSocketDisconnect:
+            if not self._replaced.is_set():
+                self._service.resumption.keep_place(self.session_id)
+            raise
+        finally:
+            self._service.leave(self)
+        await self._close(1000)
+
+    def _resume(self, start: Start) -> str | None:
+        """Take over the identity of the session that ``start`` goes on with."""
+        if start.resume is None:
+            return None
+        found = self._service.resumption.session_of(start.resume.token, self._client.name, start.stream_id)
+        if found:
+            self.session_id = found
+            self._service.metrics.resumed.inc()
+        return found
+
+    async def going_away(self, deadline_s: float) -> None:
         with contextlib.suppress(Exception):
-            await self._send(GoingAway(deadline_s=0.5))
+            await self._send(GoingAway(deadline_s=deadline_s))
+
+    def replaced(self) -> None:
+        self._replaced.set()
 
     def _ids(self) -> dict[str, str]:
-        return {"streamId": self._stream_id, "sessionId": self._session_id}
+        return {"streamId": self._stream_id, "sessionId": self.session_id, "client": self._client.name}
 
     async def _receive_start(self) -> Start:
         try:
@@ -149,38 +156,65 @@ class Stream:
         message = _parse(text)
         if not isinstance(message, Start):
             raise SpeechError("the first message must be start", code="bad_request")
-        if message.version != PROTOCOL_VERSION:
-            raise SpeechError(f"this service speaks version {PROTOCOL_VERSION}", code="bad_request")
+        if not 1 <= message.version <= PROTOCOL_VERSION:
+            raise SpeechError(f"this service speaks version 1 to {PROTOCOL_VERSION}", code="bad_request")
         return message
 
     async def _converse(self, start: Start) -> None:
         service = self._service
-        voice = service.engine.resolve_voice(start.source_language, start.target_language, start.voice)
-        session = await service.run(service.engine.open, start, self._session_id)
+        engine = service.engine
+        voices = [engine.resolve_voice(start.source_language, tag, start.voice) for tag in start.targets]
+        session = await service.run(engine.open, start, self.session_id)
         service.preload_soon()
-        inbox = Inbox(start.sample_rate, service.limits.queue_s)
-        asr, mt, tts = service.engine.stages
+        self._inbox = inbox = Inbox(start.sample_rate, service.limits.queue_s)
+        asr, mt, tts = engine.stages
         log.info("session opened", extra=self._ids())
         try:
-            await self._send(Ready(session_id=self._session_id, voice=voice, asr=asr, mt=mt, tts=tts))
+            await self._send(
+                Ready(
+                    version=start.version,
+                    session_id=self.session_id,
+                    voice=voices[0],
+                    asr=asr,
+                    mt=mt,
+                    tts=tts,
+                    targets=tuple(Target(language=t, voice=v) for t, v in zip(start.targets, voices, strict=True)),
+                    resume_token=service.resumption.issue(self.session_id, self._client.name, self._stream_id),
+                    resume_s=service.resumption.keep_s,
+                )
+            )
             await self._work_while_reading(session, inbox, start)
         finally:
+            self._inbox = None
             # after the thread's last call: push and close never run at once (see _call)
             await service.run(session.close)
-            log.info("session closed", extra={**self._ids(), "segments": self._segments})
 
     async def _work_while_reading(self, session: Session, inbox: Inbox, start: Start) -> None:
         reader = asyncio.create_task(self._read(inbox, start.sample_rate), name="sts reader")
-        worker = asyncio.create_task(self._work(session, inbox, start.sample_rate), name="sts worker")
+        worker = asyncio.create_task(self._work(session, inbox, start), name="sts worker")
+        watch = asyncio.create_task(self._watch(), name="sts watch")
+        tasks = (reader, worker, watch)
         try:
-            done, _ = await asyncio.wait({reader, worker}, return_when=asyncio.FIRST_COMPLETED)
-            if reader in done:
-                reader.result()  # raises what ended it: the client left, a bad frame, overload
-            await worker
+            while not worker.done():
+                pending = {task for task in tasks if not task.done()}
+                done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # raises what ended it: the client left, a bad frame, overload
         finally:
-            for task in (reader, worker):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reader, worker, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Ends the session when its client has come back on another socket, or when it has lasted long enough."""
+        limit_s = self._service.limits.session_s
+        try:
+            await asyncio.wait_for(self._replaced.wait(), limit_s)
+        except TimeoutError:
+            await self.going_away(_GRACE_S)
+            await asyncio.sleep(_GRACE_S)
+            raise SpeechUnavailableError(f"sessions last {limit_s:g} s here", code="overloaded") from None
+        raise SpeechUnavailableError("the session goes on on another connection", code="overloaded")
 
     async def _read(self, inbox: Inbox, rate: int) -> None:
         """Until Finish; raises WebSocketDisconnect or SpeechError."""
@@ -195,25 +229,28 @@ class Stream:
                 (source_ns,) = SOURCE_FRAME.unpack_from(data)
                 pcm = data[SOURCE_FRAME.size :]
                 inbox.put(source_ns, pcm)
+                self._client.check_audio(len(pcm) / 2 / rate)
                 self._received_ns = source_ns + samples_to_ns(len(pcm) // 2, rate)
-                self._service.metrics.queue.set(inbox.queued_s)
             elif isinstance(_parse(message.get("text") or ""), Finish):
                 inbox.end()
                 return
             else:
                 raise SpeechError("start comes once", code="bad_request")
 
-    async def _work(self, session: Session, inbox: Inbox, rate: int) -> None:
+    async def _work(self, session: Session, inbox: Inbox, start: Start) -> None:
         stats_at = time.monotonic() + _STATS_S
+        heard = self._service.metrics.heard.labels(self._client.name)
         while batch := await inbox.take():
             began = time.perf_counter()
             outputs = await self._call(session, batch)
-            self._measure(sum(len(pcm) for _, pcm in batch) / 2 / rate, time.perf_counter() - began)
-            await self._send_all(outputs)
+            audio_s = sum(len(pcm) for _, pcm in batch) / 2 / start.sample_rate
+            self._service.measure(self.factor, audio_s, time.perf_counter() - began)
+            heard.inc(audio_s)
+            await self._send_all(outputs, start)
             if time.monotonic() >= stats_at:
                 stats_at = time.monotonic() + _STATS_S
                 await self._send(self._stats(inbox))
-        await self._send_all(await self._call(session, None))
+        await self._send_all(await self._call(session, None), start)
         await self._send(Finished())
 
     async def _call(self, session: Session, batch: list[tuple[int, bytes]] | None) -> list[Output]:
@@ -231,43 +268,60 @@ class Stream:
             await asyncio.wait({future})
             raise
 
-    def _measure(self, audio_s: float, busy_s: float) -> None:
-        metrics = self._service.metrics
-        metrics.audio.inc(audio_s)
-        metrics.busy.inc(busy_s)
-        self._factor += 0.05 * (busy_s / audio_s - self._factor)
-        metrics.factor.set(self._factor)
-
     def _stats(self, inbox: Inbox) -> Stats:
         return Stats(
             received_until_ns=self._received_ns,
             queued_ms=inbox.queued_s * 1e3,
-            realtime_factor=round(self._factor, 4),
+            realtime_factor=round(self.factor.value, 4),
             segments=self._segments,
         )
 
-    async def _send_all(self, outputs: list[Output]) -> None:
+    async def _send_all(self, outputs: list[Output], start: Start) -> None:
+        metrics = self._service.metrics
         for output in outputs:
             if isinstance(output, Spoken):
+                message = output.message
                 self._segments += 1
-                self._service.metrics.segments.inc()
-                self._service.metrics.observe(output.message.stages)
-                await self._send(output.message)
+                metrics.segments.inc()
+                metrics.observe(message.stages)
+                language = message.language or start.targets[0]
+                metrics.spoken.labels(self._client.name, language).inc(message.samples / message.sample_rate)
+                await self._send(message)
                 for frame in frames(output):
-                    await self._socket.send_bytes(frame)
+                    async with self._patience():
+                        await self._socket.send_bytes(frame)
             else:
                 await self._send(output)
 
     async def _send(self, message: ServerSent) -> None:
-        async with self._sending:
-            await self._socket.send_text(message.model_dump_json())
+        left_out = _NEWER if self._version < 2 else None
+        text = message.model_dump_json(exclude_none=True, exclude=left_out)
+        async with self._patience():
+            await self._socket.send_text(text)
+
+    @contextlib.asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        """The socket's buffer is full while nobody reads at the other end."""
+        try:
+            async with asyncio.timeout(self._service.limits.send_s):
+                yield
+        except TimeoutError as error:
+            raise SpeechError("the client does not read", code="deadline") from error
+
+    async def _close(self, code: int, reason: str = "") -> None:
+        async with self._patience():
+            await self._socket.close(code, reason[:100])
 
     async def _fail(self, error: BabelcastError) -> None:
         code = error_code(error)
         log.warning("session ends: %s", error, extra={**self._ids(), "code": code})
+        if code == "rate_limited":
+            self._service.metrics.limited.labels(self._client.name).inc()
+        retry_s = error.retry_after_s if isinstance(error, SpeechUnavailableError) else None
         with contextlib.suppress(Exception):
-            await self._send(ErrorMessage(code=code, message=str(error), retryable=error.retryable))
-            await self._socket.close(_CLOSE_CODES.get(code, 1008))
+            message = str(error)[:1_000]
+            await self._send(ErrorMessage(code=code, message=message, retryable=error.retryable, retry_after_s=retry_s))
+            await self._close(_CLOSE_CODES.get(code, 1008), code)
 
 
 def frames(spoken: Spoken) -> list[bytes]:
@@ -295,6 +349,7 @@ _ERROR_CODES: dict[str, ErrorCode] = {
     "unauthorized": "unauthorized",
     "engine_failed": "engine_failed",
     "deadline": "deadline",
+    "rate_limited": "rate_limited",
 }
 
 
@@ -306,4 +361,7 @@ def _parse(text: str) -> Start | Finish:
     try:
         return client_message.validate_json(text)
     except ValidationError as error:
-        raise SpeechError(f"not a message of this protocol: {error.errors()[0]['msg']}", code="bad_request") from error
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        what = f"{place}: {first['msg']}" if place else first["msg"]
+        raise SpeechError(f"not a message of this protocol: {what}", code="bad_request") from error

@@ -51,7 +51,8 @@ class ToneSession:
         self._rate = start.sample_rate
         self._block = int(_BLOCK_S * self._rate) * 2
         self._max_blocks = round(min(_MAX_S, start.max_segment_ms / 1000) / _BLOCK_S)
-        self._sequence = 0
+        self._sequence = start.resume.next_sequence if start.resume else 0
+        self._spoken_until_ns = start.resume.answered_until_ns if start.resume else None
         self._next_ns: int | None = None
         """Source time behind everything that was heard."""
         self._rest = b""
@@ -108,20 +109,29 @@ class ToneSession:
         heard = self._heard_ns()
         start = heard - samples_to_ns(blocks * self._block // 2, self._rate)
         end = heard - samples_to_ns(quiet * self._block // 2, self._rate)
-        samples = tone(self._sequence, (blocks - quiet) * self._block // 2, self._rate)
+        out: list[Output] = []
+        if self._spoken_until_ns is None or end > self._spoken_until_ns:
+            out += [
+                self._spoken(language, start, end, (blocks - quiet) * self._block // 2)
+                for language in self._start.targets
+            ]
+        return [*out, Progress(processed_until_ns=heard)]
+
+    def _spoken(self, language: str, start_ns: int, end_ns: int, count: int) -> Spoken:
+        sequence, self._sequence = self._sequence, self._sequence + 1
         message = Segment(
-            segment_id=f"{self._session_id}-{self._sequence}",
-            sequence=self._sequence,
-            source_start_ns=start,
-            source_end_ns=end,
-            transcript=text(self._sequence),
-            translation=text(self._sequence),
+            segment_id=f"{self._session_id}-{sequence}",
+            sequence=sequence,
+            source_start_ns=start_ns,
+            source_end_ns=end_ns,
+            transcript=text(sequence),
+            translation=text(sequence),
             voice="tone",
             sample_rate=self._rate,
-            samples=len(samples),
+            samples=count,
+            language=language,
         )
-        self._sequence += 1
-        return [Spoken(message, samples), Progress(processed_until_ns=heard)]
+        return Spoken(message, tone(sequence, count, self._rate))
 
 
 class ToneEngine:

@@ -82,6 +82,11 @@ class AsrEngine(Protocol):
         """BCP 47 tags of what it understands."""
         ...
 
+    @property
+    def wants_denoised(self) -> bool:
+        """Whether it hears better behind :class:`babelcast.sts.denoise.Denoiser`."""
+        ...
+
     def preload(self) -> None:
         """Do now what would make the next ``open`` slow. Blocks."""
         ...

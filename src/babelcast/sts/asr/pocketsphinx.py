@@ -113,6 +113,7 @@ class PocketsphinxEngine:
 
     name = "pocketsphinx"
     languages = ("en",)
+    wants_denoised = True
 
     def __init__(self, spares: int = 1) -> None:
         if importlib.util.find_spec("pocketsphinx") is None:

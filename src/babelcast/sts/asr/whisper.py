@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _MS = SPEECH_RATE // 1000
 """Samples of a millisecond."""
 _PROMPT_CHARACTERS = 200
+_CATCH_UP = 1.25
+"""Sound between two passes at least, as a multiple of the time that a pass takes."""
 _MAX_NEW_TOKENS = 160
 _TRAINED_S = 30
 """What Whisper's encoder was trained to see."""
@@ -86,13 +89,21 @@ Decode = Callable[[Request], Hypothesis]
 
 
 class WhisperRecognizer:
-    """See :class:`babelcast.sts.asr.base.Recognizer`. What it says depends on the samples and their order alone.
+    """See :class:`babelcast.sts.asr.base.Recognizer`. What it says depends on the samples and their order, and on
+    ``clock`` only where a pass takes longer than real time.
 
     ``decode`` is the engine's, or a script in tests.
     """
 
-    def __init__(self, decode: Decode, options: AsrOptions, settings: WhisperSettings) -> None:
+    def __init__(
+        self,
+        decode: Decode,
+        options: AsrOptions,
+        settings: WhisperSettings,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._decode = decode
+        self._clock = clock
         self._settings = settings
         self._hints = options.hints
         self._language = whisper_code(options.language) if options.language else None
@@ -110,6 +121,8 @@ class WhisperRecognizer:
         """Where the window begins in the utterance."""
         self._decoded = 0
         """Samples of the window at the last pass."""
+        self._spent_ms = 0.0
+        """Time that the last pass took, with its wait for a place in the engine."""
         self._let_go = ""
         """Final words whose sound is no longer in the window."""
 
@@ -119,7 +132,9 @@ class WhisperRecognizer:
     def feed(self, pcm: bytes) -> None:
         self._audio = np.concatenate([self._audio, np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)])
         settings = self._settings
-        due = self._decoded + settings.step_ms * _MS if self._decoded else settings.first_ms * _MS
+        # where a pass takes longer than the sound between two of them, passes are left out instead of piling up
+        step_ms = max(settings.step_ms, round(_CATCH_UP * self._spent_ms))
+        due = self._decoded + step_ms * _MS if self._decoded else settings.first_ms * _MS
         if len(self._audio) >= due:
             self._agreement.push(self._pass(settings.beam))
             self._slide()
@@ -143,7 +158,9 @@ class WhisperRecognizer:
     def _pass(self, beam: int) -> list[Word]:
         self._decoded = len(self._audio)
         prompt = _end(f"{self._prompt} {self._let_go}".strip())
+        began = self._clock()
         found = self._decode(Request(self._audio, self._language, prompt, self._hints, beam))
+        self._spent_ms = (self._clock() - began) * 1e3
         length_ms = len(self._audio) // _MS
         if self._language is None and found.certainty >= _SURE and length_ms >= _DETECT_MS:
             self._language = found.language
@@ -185,6 +202,9 @@ def whisper_code(tag: str) -> str:
 
 class WhisperEngine:
     """See :class:`babelcast.sts.asr.base.AsrEngine`. ``model`` is a registry name or a folder of one's own."""
+
+    wants_denoised = False
+    """Trained on noisy sound; a filter's traces are what it does not know."""
 
     def __init__(self, model: str, compute: Compute | None = None, settings: WhisperSettings | None = None) -> None:
         if importlib.util.find_spec("faster_whisper") is None:

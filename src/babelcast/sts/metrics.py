@@ -1,0 +1,40 @@
+"""The speech service's Prometheus metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from babelcast.sts.gpu import GpuCollector
+from babelcast.wire import StageTimes
+
+_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+class Metrics:
+    """``client`` is a token's name, ``language`` a target language that a session was opened for: both are few."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.stage = Histogram("sts_stage_seconds", "Time per stage", ["stage"], buckets=_BUCKETS, registry=registry)
+        self.sessions = Gauge("sts_sessions", "WebSocket sessions open", registry=registry)
+        self.refused = Counter("sts_refused", "Sessions and requests refused as overloaded", registry=registry)
+        self.limited = Counter("sts_limited", "Refused by a token's own limits", ["client"], registry=registry)
+        self.closed = Counter("sts_closed", "Sessions that ended, by reason", ["reason"], registry=registry)
+        self.resumed = Counter("sts_resumed", "Sessions that went on after being cut off", registry=registry)
+        self.segments = Counter("sts_segments", "Segments spoken", registry=registry)
+        self.audio = Counter("sts_audio_seconds", "Source audio heard", registry=registry)
+        self.busy = Counter("sts_busy_seconds", "Time spent on source audio", registry=registry)
+        self.heard = Counter("sts_source_seconds", "Source audio heard, for the bill", ["client"], registry=registry)
+        self.spoken = Counter(
+            "sts_speech_seconds", "Dubbed speech, for the bill", ["client", "language"], registry=registry
+        )
+        self.factor = Gauge("sts_realtime_factor", "Time spent per second of audio, latest session", registry=registry)
+        self.queue = Gauge("sts_queue_seconds", "Audio that waits, all sessions", registry=registry)
+        self.draining = Gauge("sts_draining", "1 while the service goes away", registry=registry)
+        self.requests = Counter("sts_requests", "REST fragments answered", ["status"], registry=registry)
+        registry.register(GpuCollector.of_this_machine())
+
+    def observe(self, stages: StageTimes) -> None:
+        for stage in ("vad", "asr", "mt", "tts", "fit"):
+            if spent := getattr(stages, f"{stage}_ms"):
+                self.stage.labels(stage).observe(spent / 1e3)
