@@ -201,6 +201,24 @@ async def up(folder: Path, text: str, token: str | None = None) -> AsyncIterator
         yield Up(running, line[1], line[2], time.monotonic() - running.started, http)
 
 
+@contextlib.asynccontextmanager
+async def relay() -> AsyncIterator[tuple[str, str]]:
+    """A media server of its own: API and RTMP address."""
+    api, rtmp = free_port(), free_port()
+    async with program(*babelcast("relay", "--rtmp-port", str(rtmp), "--api-port", str(api))) as server:
+        await server.says("relay listening")
+        yield f"http://127.0.0.1:{api}", f"rtmp://127.0.0.1:{rtmp}"
+
+
+@contextlib.asynccontextmanager
+async def orchestrator(folder: Path, api: str, rtmp: str) -> AsyncIterator[tuple[Program, str]]:
+    """One of its own, whose workers outlive it; and its API's address."""
+    argv = ["orchestrator", "--config", str(folder / "babelcast.yaml"), "--media-server-api", api, "--relay-rtmp", rtmp]
+    async with program(*babelcast(*argv, "--workers-at-exit", "keep")) as running:
+        found = await running.says(r"ready: API (http://\S+)/docs")
+        yield running, found[1]
+
+
 def ffmpeg(*options: str | Path) -> None:
     subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, options)], check=True, timeout=60)
 

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from babelcast.rtmp.message import Message, MessageType
-from tests.e2e.programs import Program, Up, babelcast, config_text, free_port, program, publishing, until, up
+from tests.e2e.programs import Up, config_text, orchestrator, publishing, relay, until, up
 from tests.fakes.rtmp_destination import FakeDestination, Session
 
 pytestmark = pytest.mark.e2e
@@ -116,23 +116,6 @@ async def _destination(running: Up, name: str) -> Any:
     return (await running.stream())["destinations"][0][name]
 
 
-@contextlib.asynccontextmanager
-async def _relay() -> AsyncIterator[tuple[str, str]]:
-    """A media server of its own: API and RTMP address."""
-    api, rtmp = free_port(), free_port()
-    async with program(*babelcast("relay", "--rtmp-port", str(rtmp), "--api-port", str(api))) as relay:
-        await relay.says("relay listening")
-        yield f"http://127.0.0.1:{api}", f"rtmp://127.0.0.1:{rtmp}"
-
-
-@contextlib.asynccontextmanager
-async def _orchestrator(folder: Path, api: str, rtmp: str) -> AsyncIterator[tuple[Program, str]]:
-    argv = ["orchestrator", "--config", str(folder / "babelcast.yaml"), "--media-server-api", api, "--relay-rtmp", rtmp]
-    async with program(*babelcast(*argv, "--workers-at-exit", "keep")) as running:
-        found = await running.says(r"ready: API (http://\S+)/docs")
-        yield running, found[1]
-
-
 async def _stream(api: str) -> dict[str, Any]:
     async with aiohttp.ClientSession() as http, http.get(f"{api}/api/v1/streams/show") as answer:
         view: dict[str, Any] = await answer.json()
@@ -142,10 +125,10 @@ async def _stream(api: str) -> dict[str, Any]:
 async def test_an_orchestrator_that_is_killed(
     talk: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    async with FakeDestination().listening() as platform, _relay() as (server_api, rtmp):
+    async with FakeDestination().listening() as platform, relay() as (server_api, rtmp):
         (tmp_path / "babelcast.yaml").write_text(_config(tmp_path, platform))
         async with contextlib.AsyncExitStack() as stack:
-            first, api = await stack.enter_async_context(_orchestrator(tmp_path, server_api, rtmp))
+            first, api = await stack.enter_async_context(orchestrator(tmp_path, server_api, rtmp))
             await stack.enter_async_context(publishing(talk, f"{rtmp}/live/show/in"))
             session = await _flowing(platform)
             before = await _stream(api)
@@ -155,7 +138,7 @@ async def test_an_orchestrator_that_is_killed(
             await first.process.wait()
             seen = _pictures(session)
             await until(lambda: _pictures(session) > seen + 50, "it goes on without an orchestrator")
-            second, api = await stack.enter_async_context(_orchestrator(tmp_path, server_api, rtmp))
+            second, api = await stack.enter_async_context(orchestrator(tmp_path, server_api, rtmp))
 
             async def adopted() -> dict[str, Any] | None:
                 view = await _stream(api)

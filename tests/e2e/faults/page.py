@@ -1,0 +1,57 @@
+"""docs/reference/faults.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.e2e.faults.stage import DELAY_S, Outcome
+
+_COLUMNS = (
+    "fault",
+    "what was done",
+    "lasted",
+    "gap in pictures",
+    "gap in sound",
+    "programme away",
+    "well again after",
+    "sessions",
+    "what was said",
+)
+
+_HEAD = """# What happens when something breaks
+
+Written by `make faults` (on MACHINE); don't edit. Each line is one fault in a running `babelcast up` (delay DELAY s,
+relay, 320×180 at 25 pictures a second), seen by a destination that records what arrives. Gaps are the longest time
+between two arrivals, in seconds, from just before the fault until everything is well again. An undisturbed stream has
+about 0.1 in both: it is sent every 50 ms, sound in blocks of 100 ms.
+
+"""
+
+_FOOT = """
+*Lasted*: until it was mended; for a process that is killed, until that was noticed. *Programme away*: the longest time
+without a picture of the programme itself; the last picture or a slate stood in for it. *Well again after*: from the
+mending until the dub is on air, the destination is live and no error is shown. *Sessions*: how many the destination
+saw; 1 means that nobody hung up.
+
+A source that is lost costs no sound. Its last picture stands for two seconds (`source_loss.hold_s`), in which nothing
+need be sent; then the slate is.
+
+The bad lines are made by a proxy ([tests/fakes/fault_proxy.py](../../tests/fakes/fault_proxy.py)) in front of real
+sockets: a lost segment comes 300 ms late and what is behind it waits, as in TCP. They are not made by `tc netem`: the
+kernel of the machine that this was written on has none.
+"""
+
+
+def write_page(path: Path, outcomes: Sequence[Outcome]) -> None:
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    rows = [
+        f"| {one.name} | {one.what} | {one.lasted_s:.1f} | {one.gaps.picture:.2f} | {one.gaps.sound:.2f} "
+        f"| {one.gaps.programme:.1f} | {one.recovered_s:.1f} | {one.gaps.sessions} | {one.said.replace('|', '/')} |"
+        for one in outcomes
+    ]
+    head = _HEAD.replace("MACHINE", machine).replace("DELAY", f"{DELAY_S:g}")
+    columns = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|\n"
+    path.write_text(head + columns + "\n".join(rows) + "\n" + _FOOT)
