@@ -67,11 +67,12 @@ class Growth:
         return found
 
 
-def growth(life: Life, warm_up_s: float) -> Growth | None:
-    """None for a process that lived too short after its own warm-up to say anything (fewer than 8 samples)."""
+def growth(life: Life, warm_up_s: float, least_s: float = 0.0) -> Growth | None:
+    """None for a process that lived too short after its own warm-up to say anything: less than ``least_s``, or fewer
+    than 8 samples."""
     began = life.samples[0].at_s
     kept = [sample for sample in life.samples if sample.at_s - began >= warm_up_s]
-    if len(kept) < 8:
+    if len(kept) < 8 or kept[-1].at_s - kept[0].at_s < least_s:
         return None
     quarter = len(kept) // 4
     first, last = kept[:quarter], kept[-quarter:]

@@ -39,7 +39,9 @@ def test_descriptors_that_are_never_closed_are_seen() -> None:
 
 
 def test_a_short_life_is_not_judged() -> None:
-    assert growth(Life("sts", 1, [Sample(10.0 * i, 100, 9, 9) for i in range(10)]), 60) is None
+    life = Life("sts", 1, [Sample(10.0 * i, 100, 9, 9) for i in range(20)])
+    assert growth(life, 60) and growth(life, 60, 130)
+    assert growth(life, 130) is None and growth(life, 60, 131) is None
 
 
 def test_processes_are_read_by_what_they_are() -> None:
