@@ -11,7 +11,7 @@ DEMO_ARGS ?=
 SOAK_ARGS ?= --minutes 120
 UP_ARGS ?=
 
-.PHONY: help setup setup-run setup-stream setup-sts demo up dev test check fmt lint typecheck imports unit faults soak bench bench-speech clean
+.PHONY: help setup setup-run setup-stream setup-sts demo up dev test check fmt lint typecheck imports unit faults soak listen bench bench-speech clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ soak: setup ## Two hours on air with random faults; fails when anything grows (S
 
 bench: setup ## Measure, and write bench/README.md again (minutes)
 	@$(BIN)/python bench/run.py
+
+listen: setup ## Six test programmes, separated and dubbed, as a page to listen to (build/listen; minutes)
+	@$(BIN)/python bench/listen/make.py
 
 clean: ## Remove what these targets made
 	rm -rf $(VENV) .venv-stream .venv-sts demo-report build .mypy_cache .ruff_cache .pytest_cache

@@ -30,8 +30,12 @@ _ENGINES = {"sts": "offline", "tone": "tone"}
 @click.option("--backend", type=click.Choice(["sts", "tone", "none"]), default="sts", show_default=True)
 @click.option("--sts-url", help="Base address of a speech service; without one, a local one is started for the job.")
 @click.option(
-    "--separation", type=click.Choice(["auto", "centre", "spectral", "off"]), default="auto", show_default=True
+    "--separation",
+    type=click.Choice(["auto", "neural", "centre", "spectral", "off"]),
+    default="auto",
+    show_default=True,
 )
+@click.option("--separation-model", help="For neural: an ONNX file, or a pulled model's name (babelcast models list).")
 @click.option(
     "--fallback",
     type=click.Choice(["original", "background", "ducked", "repeat", "silence"]),
@@ -101,6 +105,7 @@ def _spec(source: str, output: str, options: dict[str, Any]) -> WorkerSpec:
         "targets": [target],
         "backend": {"kind": options["backend"], "url": options["sts_url"]},
         "separation": options["separation"],
+        "separation_model": options["separation_model"],
         "fallback": options["fallback"],
         "audio_bitrate": options["bitrate"],
         "journal_dir": options["journal_dir"],

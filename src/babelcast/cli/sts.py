@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 
 import click
 
 from babelcast.sts.device import Compute, Device
 from babelcast.telemetry.logs import LogFormat, setup_logging
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("sts")
@@ -45,11 +48,32 @@ from babelcast.telemetry.logs import LogFormat, setup_logging
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Clauses at once per engine.")
 @click.option(
     "--glossary",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_FILE,
     help="YAML file of names and terms to understand and to keep.",
 )
 @click.option("--token", envvar="BABELCAST_STS_TOKEN", help="Bearer token that clients must show.", show_envvar=True)
+@click.option(
+    "--tokens",
+    type=_FILE,
+    help="YAML file of named tokens with their limits; see the how-to of the speech service.",
+)
 @click.option("--max-sessions", default=4, show_default=True, type=click.IntRange(1, 256))
+@click.option(
+    "--capacity",
+    type=click.FloatRange(min=0.1),
+    help="Seconds of work done in a second, for admission. Default: the cores of this machine.",
+)
+@click.option("--max-session-hours", type=click.FloatRange(min=0.01), help="Longer sessions are asked to reconnect.")
+@click.option(
+    "--drain",
+    "drain_s",
+    default=25.0,
+    show_default=True,
+    type=click.FloatRange(0, 3_600),
+    help="Seconds that open sessions have to move elsewhere after SIGTERM.",
+)
+@click.option("--tls-cert", type=_FILE, help="PEM file with the certificate and its chain.")
+@click.option("--tls-key", type=_FILE, help="PEM file with its private key.")
 @click.option("--log-format", default="text", show_default=True, type=click.Choice(["json", "text"]))
 def command(
     host: str,
@@ -64,17 +88,31 @@ def command(
     workers: int,
     glossary: Path | None,
     token: str | None,
+    tokens: Path | None,
     max_sessions: int,
+    capacity: float | None,
+    max_session_hours: float | None,
+    drain_s: float,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     log_format: LogFormat,
 ) -> None:
     """The speech service: speech in one language in, speech in another out.
 
     Models come by `babelcast models pull`; `babelcast models list` names them.
+
+    From the environment alone: BABELCAST_STS_ADMIN_TOKEN (who may drain the service; without it, callers on this
+    machine) and BABELCAST_STS_RESUME_KEY (replicas that share it take over each other's sessions).
     """
+    from babelcast.sts.auth import load_tokens
     from babelcast.sts.engine import Engine
-    from babelcast.sts.serve import serve
+    from babelcast.sts.resume import Resumption
+    from babelcast.sts.serve import Tls, serve
     from babelcast.sts.service import Limits, Service
 
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    tls = Tls(tls_cert, tls_key) if tls_cert and tls_key else None
     setup_logging(log_format)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     engine: Engine
@@ -90,8 +128,22 @@ def command(
         compute = Compute(device, compute_type, threads)
         engine = build(EngineSettings(asr, mt, tts, compute, workers=workers, terms=terms))
 
+    session_s = max_session_hours * 3600 if max_session_hours else None
+    limits = Limits(sessions=max_sessions, capacity=capacity, session_s=session_s)
+    clients = load_tokens(tokens) if tokens else None
+
     async def run() -> None:
-        service = Service(engine, Limits(sessions=max_sessions), token or None)
-        await serve(service, host, port, lambda url: click.echo(f"sts ready at {url} (engine: {engine_name})"))
+        service = Service(
+            engine,
+            limits,
+            token or None,
+            clients=clients,
+            resumption=Resumption(os.environ.get("BABELCAST_STS_RESUME_KEY") or None),
+            admin_token=os.environ.get("BABELCAST_STS_ADMIN_TOKEN") or None,
+        )
+        ready = f"(engine: {engine_name})"
+        await serve(
+            service, host, port, lambda url: click.echo(f"sts ready at {url} {ready}"), tls=tls, drain_s=drain_s
+        )
 
     asyncio.run(run())

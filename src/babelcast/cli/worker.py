@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from babelcast.process import write_exit
 from babelcast.spec import WorkerSpec
 
 _EXIT_NEVER = 64
+_KEYS = {"gemini-live": "GEMINI_API_KEY", "openai-realtime": "OPENAI_API_KEY"}
 
 
 @click.command()
@@ -22,15 +24,25 @@ _EXIT_NEVER = 64
 @click.option("--stream-id", default="stream", show_default=True)
 @click.option("--ingest", "ingest_url", help="Where to pull from: rtmp, rtsp or srt.")
 @click.option("--output", "output_url", help="Where to push to: rtmp or rtmps.")
-@click.option("--backend", type=click.Choice(["none", "tone", "sts"]), default="none", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(["none", "tone", "sts", *_KEYS]),
+    default="none",
+    show_default=True,
+    help="The cloud's services take their key from GEMINI_API_KEY or OPENAI_API_KEY.",
+)
 @click.option("--sts-url", help="Base address of the speech service.")
 @click.option("--source-language", default="en", show_default=True)
 @click.option("--target-language", default="es", show_default=True)
 @click.option("--voice")
 @click.option("--delay", type=float, default=6.0, show_default=True, help="Seconds from source to air.")
 @click.option(
-    "--separation", type=click.Choice(["auto", "centre", "spectral", "off"]), default="auto", show_default=True
+    "--separation",
+    type=click.Choice(["auto", "neural", "centre", "spectral", "off"]),
+    default="auto",
+    show_default=True,
 )
+@click.option("--separation-model", help="For neural: an ONNX file, or a pulled model's name (babelcast models list).")
 @click.option(
     "--fallback",
     type=click.Choice(["original", "background", "ducked", "repeat", "silence"]),
@@ -87,6 +99,16 @@ def validated(document: bytes | dict[str, Any], file: str | None) -> WorkerSpec:
         raise ConfigError(first["msg"], file=file, key=key or None) from error
 
 
+def _key(backend: str) -> str | None:
+    """A cloud service's key, from the environment: a command line can be read by everybody on the machine."""
+    if backend not in _KEYS:
+        return None
+    key = os.environ.get(_KEYS[backend])
+    if not key:
+        raise ConfigError(f"{backend} needs a key", key="--backend", hint=f"export {_KEYS[backend]}=…")
+    return key
+
+
 def _from_flags(flags: dict[str, Any]) -> WorkerSpec:
     for name, option in (("ingest_url", "--ingest"), ("output_url", "--output")):
         if not flags[name]:
@@ -96,9 +118,10 @@ def _from_flags(flags: dict[str, Any]) -> WorkerSpec:
         "ingest_url": flags["ingest_url"],
         "source_language": flags["source_language"],
         "targets": [{"language": flags["target_language"], "output_url": flags["output_url"], "voice": flags["voice"]}],
-        "backend": {"kind": flags["backend"], "url": flags["sts_url"]},
+        "backend": {"kind": flags["backend"], "url": flags["sts_url"], "token": _key(flags["backend"])},
         "delay_s": flags["delay"],
         "separation": flags["separation"],
+        "separation_model": flags["separation_model"],
         "fallback": flags["fallback"],
         "audio_bitrate": flags["bitrate"],
         "status_port": flags["status_port"],

@@ -55,7 +55,8 @@ def setup_logging(log_format: LogFormat = "json", level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("aiohttp.access", "uvicorn.access", "asyncio"):
+    # websockets logs every header at debug level, keys among them
+    for noisy in ("aiohttp.access", "uvicorn.access", "asyncio", "websockets"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
