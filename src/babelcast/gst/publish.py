@@ -114,6 +114,12 @@ class PublishPipeline:
             parts.append(f"appsrc name=video {appsrc} ! {convert}mux.{pads['video']}")
         return " ".join(parts)
 
+    def catch_up(self, base_time_ns: int) -> None:
+        """Have running time 0 there from now on: for a session that began with media that was due before it was opened,
+        and had to be muxed in order, once that is through."""
+        if self._pipeline is not None:
+            self._pipeline.get_by_name("mux").set_base_time(base_time_ns)
+
     def announce_video(self, caps: str) -> None:
         """Have the codec's headers written with the first sound, though the first picture may be seconds away.
 

@@ -27,6 +27,7 @@ _SETTLE_NS = 300 * NS_PER_MS
 """How long the first units of a connection are looked at before their place is decided."""
 _PICTURE_NS = 20 * NS_PER_MS
 _PCM_FRAME_BYTES = 4
+_SAME_PLACE_NS = 500 * NS_PER_MS
 _SAME_PICTURE_NS = 5 * NS_PER_MS
 _IDLE_NS = 5 * NS_PER_S
 _REJOIN_PAUSE_NS = NS_PER_S
@@ -108,7 +109,8 @@ class Ingest:
         """Another worker has read the source up to here. The first connection goes on from there to the picture, where
         the server still has the last of them; else from its next key frame. ``audio_end`` in samples."""
         for unit in pictures:
-            self._recent.note(unit.data, unit.dts_ns)
+            if unit.key:
+                self._recent.note(unit.data, unit.dts_ns)
         if pictures:
             self._left_off = (pictures[-1].dts_ns, audio_end)
 
@@ -286,14 +288,14 @@ class Ingest:
         early, connection.early = connection.early, []
         if not arrivals:
             return
-        left_off, self._left_off = self._left_off, None
-        offset_ns = self._recent.offset_of(packet for _, video, _ in early for packet in video) if left_off else None
-        if left_off is not None and offset_ns is not None:
+        offset_ns = self._offset_where_left_off(arrivals, early)
+        if offset_ns is not None and self._left_off is not None:
             self._timeline.adopt(offset_ns)
-            connection.video_floor_ns, connection.audio_floor = left_off
+            connection.video_floor_ns, connection.audio_floor = self._left_off
             connection.needs_key = False
         else:
             self._timeline.begin(arrivals)
+        self._left_off = None
         self.placement.restart()
         connection.begun = True
         self.connections += 1
@@ -302,6 +304,18 @@ class Ingest:
         log.info("source connected", extra={"stage": "ingest", "connection": self.connections})
         for arrival, video, audio in early:
             self._deliver(connection, arrival, video, audio)
+
+    def _offset_where_left_off(
+        self, arrivals: list[tuple[int, int]], early: list[tuple[int, list[Packet], list[Packet]]]
+    ) -> int | None:
+        """By a key frame that the worker before has seen too. One that is elsewhere by its arrival is another one that
+        looks the same: pictures that stand still are alike."""
+        epoch_ns = self._timeline.epoch_ns
+        if self._left_off is None or epoch_ns is None:
+            return None
+        offset_ns = self._recent.offset_of(packet for _, video, _ in early for packet in video)
+        lead_ns = min(arrival - running for running, arrival in arrivals) - epoch_ns
+        return offset_ns if offset_ns is not None and abs(offset_ns - lead_ns) < _SAME_PLACE_NS else None
 
     def _deliver(self, connection: _Connection, arrival_ns: int, video: list[Packet], audio: list[Packet]) -> None:
         for packet in video:

@@ -23,6 +23,7 @@ _WATCH_S = 0.25
 _CONNECT_TIMEOUT_NS = 20 * NS_PER_S
 _END_S = 2.0
 _STABLE_NS = 10 * NS_PER_S
+_CATCH_UP_NS = NS_PER_S
 _BYTES_PER_SAMPLE = 4
 
 
@@ -53,6 +54,7 @@ class Output:
         self._awaits_key = False
         self._opened_ns = 0
         self._retry_at_ns = 0
+        self._caught_up_at_ns: int | None = None
         self._wrong_shape = False
         self._off = False
         self._published_samples = 0
@@ -115,13 +117,16 @@ class Output:
 
     def _open(self, video_caps: str | None, first_ns: int) -> None:
         """``first_ns``: time on air of what comes first. It may have passed: a worker that goes on where another one
-        broke off begins with the key frame before."""
-        self._opened_ns = min(self._clock.now_ns(), first_ns)
+        broke off begins with the key frame before. Until that is through the muxer goes by a later clock, for it does
+        not wait for the other track where it is late, and would get them out of order."""
+        now_ns = self._clock.now_ns()
+        self._opened_ns = min(now_ns, first_ns)
+        self._caught_up_at_ns = now_ns + _CATCH_UP_NS if first_ns < now_ns else None
         self._with_video = video_caps is not None
         self._awaits_key = True
         self._wrong_shape = False
         self._pipeline = PublishPipeline(
-            self._url, with_video=self._with_video, audio_bitrate=self._bitrate, base_time_ns=self._opened_ns
+            self._url, with_video=self._with_video, audio_bitrate=self._bitrate, base_time_ns=now_ns
         )
         self._pipeline.start()
         if video_caps is not None:
@@ -141,6 +146,9 @@ class Output:
                 log.info("output ended with the programme", extra=self._log_fields)
                 await self.finish(_END_S)
                 continue
+            if self._caught_up_at_ns is not None and self._clock.now_ns() >= self._caught_up_at_ns:
+                self._caught_up_at_ns = None
+                pipeline.catch_up(self._opened_ns)
             if pipeline.connected and self.state != "live":
                 self.state = "live"
                 self.last_error = None
