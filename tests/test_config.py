@@ -109,3 +109,12 @@ def test_backends_that_can_not_be(backend: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(f"defaults:\n  backend: {backend}\n")
     assert caught.value.line == 2 and caught.value.key == "defaults.backend"
+
+
+def test_the_engines_of_our_own_speech_service() -> None:
+    config = parse_config("speech: {asr: 'faster-whisper:small', mt: [apertium], max_sessions: 8, device: cuda}")
+    assert config.speech.options() == [
+        "--asr", "faster-whisper:small", "--max-sessions", "8", "--mt", "apertium", "--device", "cuda",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="asr is for the service that babelcast starts itself"):
+        parse_config("speech: {url: 'http://sts:8090', asr: pocketsphinx}")

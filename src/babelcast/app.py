@@ -203,7 +203,9 @@ async def _speech_services(config: Config, launch: Launch) -> AsyncIterator[dict
                 continue
             port = free_port()
             urls[kind] = f"http://127.0.0.1:{port}"
-            argv = ["sts", "--port", str(port), "--engine", _ENGINES[kind]]
+            # the workers have ended by then, so nobody needs time to move elsewhere
+            argv = ["sts", "--port", str(port), "--engine", _ENGINES[kind], "--drain", "1"]
+            argv += config.speech.options() if kind == "sts" else []
             await stack.enter_async_context(
                 _our_child(f"speech service ({kind})", argv, f"{urls[kind]}/healthz", launch).running()
             )

@@ -94,7 +94,7 @@ class StreamSettings(_Section):
     separation_model: str | None = None
     on_separation_failure: Literal["ducked", "original", "skip"] = "ducked"
     mix: MixSpec = MixSpec()
-    source_loss: SourceLossSpec = SourceLossSpec()
+    source_loss: SourceLossSpec = SourceLossSpec(end_after_s=60.0)
     breaker: BreakerSpec = BreakerSpec()
     audio_bitrate: int = Field(default=160_000, ge=32_000, le=512_000)
     """Bits per second of the published AAC."""
@@ -142,10 +142,40 @@ class StreamConfig(StreamSettings):
 
 
 class Speech(_Section):
-    """The speech service. Without ``url``, ``babelcast up`` starts one of its own on this machine."""
+    """The speech service. Without ``url``, ``babelcast up`` starts one of its own on this machine. The settings from
+    ``asr`` on are for that one: they are the options of ``babelcast sts``."""
 
     url: str | None = Field(default=None, pattern=r"^https?://\S+$")
     token: SecretStr | None = None
+    asr: str | None = None
+    mt: tuple[str, ...] = ()
+    tts: tuple[str, ...] = ()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute_type: str | None = None
+    workers: int | None = Field(default=None, ge=1, le=64)
+    max_sessions: int | None = Field(default=None, ge=1, le=256)
+    glossary: Path | None = None
+
+    @model_validator(mode="after")
+    def _ours_or_theirs(self) -> Speech:
+        ours = self.model_fields_set - {"url", "token"}
+        if self.url is not None and ours:
+            raise ValueError(f"{min(ours)} is for the service that babelcast starts itself, and url names another")
+        return self
+
+    def options(self) -> list[str]:
+        """What ``babelcast sts`` is started with."""
+        one = {
+            "--asr": self.asr,
+            "--compute-type": self.compute_type,
+            "--workers": self.workers,
+            "--max-sessions": self.max_sessions,
+            "--glossary": self.glossary,
+        }
+        argv = [part for name, value in one.items() if value is not None for part in (name, str(value))]
+        argv += [part for name in self.mt for part in ("--mt", name)]
+        argv += [part for name in self.tts for part in ("--tts", name)]
+        return [*argv, "--device", self.device]
 
 
 class Gemini(_Section):

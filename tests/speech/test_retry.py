@@ -137,11 +137,31 @@ async def test_an_error_that_says_how_long_is_waited_for() -> None:
     await session.aclose()
 
 
-async def test_going_away_moves_over() -> None:
+async def test_going_away_moves_over_once_the_next_one_is_open() -> None:
     first, second = ScriptedSession(), ScriptedSession()
-    backend, session = await opened(first, second)
-    first.says.put_nowait(GoingAwayEvent(1.0))
-    await until(lambda: backend.opened == 2)
+    backend, session = await opened(first, SpeechUnavailableError("full"), second)
+    await session.send(frame(0))
+    await until(lambda: first.heard)
+    first.says.put_nowait(GoingAwayEvent(5.0))
+    events = session.events()
+    await until(lambda: backend.opened == 2)  # refused, so the first one goes on
+    first.says.put_nowait(segment(0, 0, 0.5))
+    event = await anext(events)
+    assert isinstance(event, SegmentEvent) and event.segment.sequence == 0
+    await until(lambda: second.heard)
+    assert first.closed and second.heard == [frame(0)]  # not answered whole: heard again
+    await session.aclose()
+    assert second.closed
+
+
+async def test_going_away_with_nowhere_to_go_ends_at_the_deadline_and_is_tried_again() -> None:
+    first, second = ScriptedSession(), ScriptedSession()
+    backend = ScriptedBackend(first, *[SpeechUnavailableError("full") for _ in range(2)], second)
+    settings = RetrySettings(first_pause_s=0.1, max_pause_s=0.1, jitter=0.0)
+    session = await RetryBackend(backend, settings).open(TARGET)
+    await until(lambda: backend.opened == 1)
+    first.says.put_nowait(GoingAwayEvent(0.15))
+    await until(lambda: backend.opened == 4)
     assert first.closed
     await session.aclose()
 

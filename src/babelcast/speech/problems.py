@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from babelcast.errors import SpeechError, SpeechUnavailableError, UnsupportedLanguageError
 from babelcast.telemetry.redact import redact_url
@@ -14,15 +15,20 @@ _CODES = {
     413: "bad_request",
     415: "unsupported_format",
     422: "unsupported_language",
+    429: "rate_limited",
     502: "engine_failed",
     503: "overloaded",
     504: "deadline",
 }
-_RETRYABLE = {"overloaded", "deadline", "engine_failed", "internal"}
+_RETRYABLE = {"overloaded", "rate_limited", "deadline", "engine_failed", "internal"}
 
 
 def error_for(
-    status: int | None, code: str | None = None, message: str | None = None, retryable: bool | None = None
+    status: int | None,
+    code: str | None = None,
+    message: str | None = None,
+    retryable: bool | None = None,
+    retry_after_s: float | None = None,
 ) -> SpeechError:
     """The error for an HTTP ``status`` or for what the service said itself, which has the last word."""
     code = code or _CODES.get(status or 0, "internal")
@@ -33,8 +39,15 @@ def error_for(
         return SpeechError(text, code=code, retryable=False, hint="set the backend's token")
     if code == "unsupported_language":
         return UnsupportedLanguageError(text, code=code, retryable=retryable)
-    kind = SpeechUnavailableError if retryable else SpeechError
-    return kind(text, code=code, retryable=retryable)
+    if not retryable:
+        return SpeechError(text, code=code, retryable=False)
+    return SpeechUnavailableError(text, code=code, retry_after_s=retry_after_s)
+
+
+def retry_after(headers: Mapping[str, str] | None) -> float | None:
+    """What ``Retry-After`` says in seconds, a minute at most; None where it says nothing or a date."""
+    text = (headers or {}).get("Retry-After", "")
+    return min(float(text), 60.0) if text.isascii() and text.isdigit() else None
 
 
 def unreachable(url: str, error: Exception) -> SpeechUnavailableError:

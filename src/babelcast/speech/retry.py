@@ -4,12 +4,13 @@ The worker sees one session that never fails for a reason that may pass. Service
 or slow (a session notices both itself) all end the same way: the inner session is dropped, another is tried after a
 pause (exponential with jitter; as long as the error says, where it says so), and the sound that nobody dubbed is sent
 to it again as far as its dub can still be in its place on air. What is older is a LostEvent: a late fragment is never
-tried again.
+tried again. A session that announces its end is left once the next one is open.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
@@ -138,6 +139,8 @@ class RetrySession:
         self._finishing = False
         self._ended = False
         self._task: asyncio.Task[None] | None = None
+        self._next: SpeechSession | None = None
+        """Opened while the one before it, which goes away, still speaks."""
         self.reopened = 0
         """How often a session was opened again."""
 
@@ -175,6 +178,9 @@ class RetrySession:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        if self._next:
+            await self._next.aclose()
+            self._next = None
         self._end(ClosedEvent("finished", "closed by us", retryable=False))
 
     def _end(self, closed: ClosedEvent) -> None:
@@ -206,6 +212,9 @@ class RetrySession:
             except Exception as error:  # a bug in a client must not end the dubbing of a broadcast
                 log.exception("speech session failed", extra={"streamId": self._target.stream_id})
                 closed = ClosedEvent("internal", f"the speech client failed: {error}", retryable=True)
+            if self._next is not None:
+                self.reopened += 1
+                continue
             if not closed.retryable or self._finishing:
                 self._end(closed)
                 return
@@ -221,7 +230,7 @@ class RetrySession:
             await asyncio.sleep(pause_s)
 
     async def _one_session(self) -> ClosedEvent:
-        inner = await self._backend.open(self._target)
+        inner, self._next = self._next or await self._backend.open(self._target), None
         opened_ns = self._clock.now_ns()
         try:
             lost, frames = self._tail.replay(self._in_time_from() if self._in_time_from else 0)
@@ -245,16 +254,50 @@ class RetrySession:
             await inner.aclose()
 
     async def _forward(self, inner: SpeechSession) -> ClosedEvent:
-        """Pass events on until the inner session ends or goes away."""
-        async for event in inner.events():
-            match event:
-                case ClosedEvent():
-                    return event
-                case GoingAwayEvent():
-                    return ClosedEvent("overloaded", "the speech service goes away", retryable=True)
-                case _:
-                    await self._pass_on(event)
+        """Pass events on until the inner session ends, or has been left for the next one."""
+        leave = asyncio.Event()
+        reading = asyncio.create_task(self._read(inner, leave), name="speech events")
+        left = asyncio.create_task(leave.wait(), name="speech left")
+        try:
+            await asyncio.wait({reading, left}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return reading.result()
+            return ClosedEvent("overloaded", "the speech service goes away", retryable=True)
+        finally:
+            for task in (reading, left):
+                task.cancel()
+            await asyncio.gather(reading, left, return_exceptions=True)
+
+    async def _read(self, inner: SpeechSession, leave: asyncio.Event) -> ClosedEvent:
+        moving: asyncio.Task[None] | None = None
+        try:
+            async for event in inner.events():
+                match event:
+                    case ClosedEvent():
+                        return event
+                    case GoingAwayEvent(deadline_s):
+                        moving = moving or asyncio.create_task(self._move(deadline_s, leave), name="speech move")
+                    case _:
+                        await self._pass_on(event)
+        finally:
+            if moving:
+                moving.cancel()
+                await asyncio.gather(moving, return_exceptions=True)
         return ClosedEvent("internal", "the session ended without a word", retryable=True)
+
+    async def _move(self, deadline_s: float, leave: asyncio.Event) -> None:
+        """Open the next session while the present one speaks, then leave that; what it has not answered the next one
+        hears again. Where none can be had before the deadline, it is left as after any end."""
+        log.info("the speech service goes away", extra={"streamId": self._target.stream_id})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while self._next is None and not self._finishing:
+                    try:
+                        self._next = await self._backend.open(self._target)
+                    except SpeechError as error:
+                        log.debug("no other session yet: %s", error)
+                        await asyncio.sleep(self._pauses.next_s())
+        leave.set()
 
     async def _pass_on(self, event: SpeechEvent) -> None:
         match event:

@@ -32,7 +32,7 @@ from babelcast.speech.base import (
     SpeechEvent,
     SpeechTarget,
 )
-from babelcast.speech.problems import error_for, unreachable
+from babelcast.speech.problems import error_for, retry_after, unreachable
 from babelcast.speech.sts_stream import s16_to_float
 from babelcast.units import NS_PER_MS, SPEECH_RATE, DubSegment, Fragment, SpeechFrame, ns_to_samples
 
@@ -180,7 +180,7 @@ class StsHttpSession:
                     self._url + wire.PROCESS_PATH, data=body.model_dump_json(), headers=headers
                 ) as response,
             ):
-                return _answer(response.status, await response.text())
+                return _answer(response.status, await response.text(), retry_after(response.headers))
         except TimeoutError as error:
             raise SpeechUnavailableError("the speech service does not answer in time", code="deadline") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -239,7 +239,7 @@ class StsHttpSession:
         )
 
 
-def _answer(status: int, text: str) -> wire.ProcessResponse:
+def _answer(status: int, text: str, retry_s: float | None) -> wire.ProcessResponse:
     """Raises SpeechError for anything but a response."""
     try:
         if status == 200:
@@ -249,8 +249,8 @@ def _answer(status: int, text: str) -> wire.ProcessResponse:
     try:
         problem = _Problem.model_validate_json(text)
     except ValidationError:
-        raise error_for(status) from None
-    raise error_for(status, problem.code, problem.detail, problem.retryable)
+        raise error_for(status, retry_after_s=retry_s) from None
+    raise error_for(status, problem.code, problem.detail, problem.retryable, retry_s)
 
 
 class _Problem(BaseModel):
@@ -292,7 +292,7 @@ class StsHttpBackend:
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(self._url, error) from error
         if response.status != 200:
-            raise error_for(response.status)
+            raise error_for(response.status, retry_after_s=retry_after(response.headers))
         try:
             pairs = wire.languages.validate_json(text)
         except ValidationError as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,7 +26,7 @@ from babelcast.speech.base import (
     SpeechEvent,
     SpeechTarget,
 )
-from babelcast.speech.problems import error_for, unreachable
+from babelcast.speech.problems import error_for, retry_after, unreachable
 from babelcast.telemetry.redact import redact_url
 from babelcast.units import SPEECH_RATE, DubSegment, Pcm, SpeechFrame
 
@@ -35,6 +36,8 @@ _OPEN_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 0.5
 _MAX_SEGMENT_S = 60.0
 _MAX_EVENTS = 256
+_CUT_OFF = {"internal", "deadline"}
+"""Codes of an end that the service did not mean: the connection was lost, or it says nothing any more."""
 
 
 class FrameQueue:
@@ -115,9 +118,15 @@ class StsStreamSession:
     """See :class:`babelcast.speech.base.SpeechSession`. Made by :meth:`StsStreamBackend.open`."""
 
     def __init__(
-        self, socket: aiohttp.ClientWebSocketResponse, ready: wire.Ready, queue_s: float, silent_s: float
+        self,
+        socket: aiohttp.ClientWebSocketResponse,
+        ready: wire.Ready,
+        queue_s: float,
+        silent_s: float,
+        on_cut_off: Callable[[StsStreamSession], None] | None = None,
     ) -> None:
         self.ready = ready
+        self._on_cut_off = on_cut_off
         self._socket = socket
         self._silent_s = silent_s
         self._sent_since_answer = False
@@ -125,6 +134,8 @@ class StsStreamSession:
         self._events: asyncio.Queue[SpeechEvent] = asyncio.Queue(_MAX_EVENTS)
         self._assembly: _Assembly | None = None
         self._lost: LostEvent | None = None
+        self._answered_until_ns: int | None = None
+        self._next_sequence = 0
         self._ended = False
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -139,6 +150,17 @@ class StsStreamSession:
     @property
     def dropped_frames(self) -> int:
         return self._queue.dropped
+
+    @property
+    def resume(self) -> wire.Resume | None:
+        """How another session goes on where the answers of this one ended; None where it gave none, or can't."""
+        if self.ready.resume_token is None or self._answered_until_ns is None:
+            return None
+        return wire.Resume(
+            token=self.ready.resume_token,
+            answered_until_ns=self._answered_until_ns,
+            next_sequence=self._next_sequence,
+        )
 
     async def send(self, frame: SpeechFrame) -> None:
         if self._ended or self._closing:
@@ -203,6 +225,8 @@ class StsStreamSession:
             closed = ClosedEvent(error.code, str(error), error.retryable)
         except (aiohttp.ClientError, ConnectionError) as error:
             closed = ClosedEvent("internal", f"the connection to the speech service was lost: {error}", retryable=True)
+        if closed.retryable and closed.code in _CUT_OFF and self._on_cut_off:
+            self._on_cut_off(self)
         # Only what we leave unread may be lost here, so wait for room as every event does.
         if not self._ended:
             await self._events.put(closed)
@@ -228,6 +252,8 @@ class StsStreamSession:
             segment = self._assembly.add(message.data)
             if segment:
                 self._assembly = None
+                self._next_sequence = segment.sequence + 1
+                self._answered(segment.source_end_ns)
                 await self._events.put(SegmentEvent(segment))
             return None
         event = self._translate(parse(message.data))
@@ -236,6 +262,9 @@ class StsStreamSession:
         if event:
             await self._events.put(event)
         return None
+
+    def _answered(self, until_ns: int) -> None:
+        self._answered_until_ns = max(until_ns, self._answered_until_ns or until_ns)
 
     def _translate(self, message: wire.ServerMessage) -> SpeechEvent | None:
         match message:
@@ -246,6 +275,7 @@ class StsStreamSession:
             case wire.Partial():
                 return PartialEvent(message.source_start_ns, message.source_end_ns, message.transcript)
             case wire.Progress():
+                self._answered(message.processed_until_ns)
                 return ProgressEvent(message.processed_until_ns)
             case wire.GoingAway():
                 return GoingAwayEvent(message.deadline_s)
@@ -270,6 +300,8 @@ class StsStreamBackend:
         self._queue_s = queue_s
         self._silent_s = silent_s
         self._http: aiohttp.ClientSession | None = None
+        self._cut_off: dict[SpeechTarget, tuple[float, wire.Resume]] = {}
+        """What was cut off lately, and until when it may go on (monotonic)."""
 
     async def open(self, target: SpeechTarget) -> StsStreamSession:
         try:
@@ -280,7 +312,7 @@ class StsStreamBackend:
                 f"the speech service at {redact_url(self._url)} does not answer", code="deadline"
             ) from error
         except aiohttp.WSServerHandshakeError as error:
-            raise error_for(error.status) from error
+            raise error_for(error.status, retry_after_s=retry_after(error.headers)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(self._url, error) from error
 
@@ -296,15 +328,32 @@ class StsStreamBackend:
                 source_language=target.source_language,
                 target_language=target.target_language,
                 voice=target.voice,
+                resume=self._resume(target),
             )
-            await socket.send_str(start.model_dump_json())
-            session = StsStreamSession(socket, await _ready(socket), self._queue_s, self._silent_s)
+            await socket.send_str(start.model_dump_json(exclude_none=True))
+            session = StsStreamSession(
+                socket,
+                await _ready(socket),
+                self._queue_s,
+                self._silent_s,
+                lambda ended: self._keep(target, ended),
+            )
+            self._cut_off.pop(target, None)
         except BaseException:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(socket.close(), _CLOSE_TIMEOUT_S)
             raise
         session.start()
         return session
+
+    def _keep(self, target: SpeechTarget, session: StsStreamSession) -> None:
+        resume = session.resume
+        if resume:
+            self._cut_off[target] = (time.monotonic() + (session.ready.resume_s or 0.0), resume)
+
+    def _resume(self, target: SpeechTarget) -> wire.Resume | None:
+        until, resume = self._cut_off.get(target, (0.0, None))
+        return resume if time.monotonic() < until else None
 
     async def aclose(self) -> None:
         if self._http:
@@ -320,7 +369,7 @@ async def _ready(socket: aiohttp.ClientWebSocketResponse) -> wire.Ready:
         case wire.Ready() as ready:
             return ready
         case wire.ErrorMessage() as error:
-            raise error_for(None, error.code, error.message, error.retryable)
+            raise error_for(None, error.code, error.message, error.retryable, error.retry_after_s)
         case _:
             raise SpeechProtocolError("the speech service did not answer the start", code="internal")
 

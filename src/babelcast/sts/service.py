@@ -118,7 +118,7 @@ class Service:
     def check_open(self) -> None:
         """Raises SpeechUnavailableError (``overloaded``) while the service goes away."""
         if self.draining.is_set():
-            raise self.refuse("the service is going away")
+            raise self.refuse("the service is going away", 1.0)
 
     def admit(self, stream: Member, resumes: str | None = None) -> None:
         """Count a session in; ``resumes`` is the session that it goes on with. Raises SpeechUnavailableError
