@@ -16,8 +16,8 @@ from cryptography.x509.oid import NameOID
 
 
 @cache
-def loopback_tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """(the server's context, a client's that trusts it and nobody else)."""
+def _made() -> tuple[bytes, bytes]:
+    """(certificate, private key) in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
@@ -37,6 +37,13 @@ def loopback_tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    return pem, secret
+
+
+@cache
+def loopback_tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """(the server's context, a client's that trusts it and nobody else)."""
+    pem, secret = _made()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         both = Path(folder) / "both.pem"
@@ -44,3 +51,12 @@ def loopback_tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
         server.load_cert_chain(both)
     client = ssl.create_default_context(cadata=pem.decode())
     return server, client
+
+
+def loopback_pem(folder: Path) -> tuple[Path, Path, ssl.SSLContext]:
+    """(certificate, private key, a client's context that trusts it and nobody else), the first two as files."""
+    pem, secret = _made()
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    cert.write_bytes(pem)
+    key.write_bytes(secret)
+    return cert, key, ssl.create_default_context(cadata=pem.decode())

@@ -18,8 +18,8 @@ from babelcast.sts.app import create_app
 from babelcast.sts.service import Service
 
 _GRACE_S = 2
-_STALLED_S = 8.0
-"""Longer than Limits.send_s: the session says why it ends, then the connection goes, read or not."""
+_LAST_WORDS_S = 3.0
+"""Behind Limits.send_s: the session says why it ends, then the connection goes, read or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,12 @@ class Tls:
 class _Socket(WebSocketsSansIOProtocol):
     """Cuts the connection to a client that does not read: closing alone would wait for it to take what is buffered."""
 
+    patience_s = 8.0
     _stalled: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stalled = self._stalled or self.loop.call_later(_STALLED_S, self.transport.abort)
+        self._stalled = self._stalled or self.loop.call_later(self.patience_s, self.transport.abort)
 
     def resume_writing(self) -> None:
         self._flowing()
@@ -82,13 +83,16 @@ class _Server(uvicorn.Server):
 
 
 def _config(service: Service, host: str, port: int, tls: Tls | None) -> uvicorn.Config:
+    class Socket(_Socket):  # uvicorn makes them, so the setting is the class's
+        patience_s = service.limits.send_s + _LAST_WORDS_S
+
     return uvicorn.Config(
         create_app(service),
         host=host,
         port=port,
         log_config=None,
         access_log=False,
-        ws=_Socket,
+        ws=Socket,
         ws_max_size=1 << 20,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=_GRACE_S,
