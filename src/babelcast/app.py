@@ -46,7 +46,7 @@ class Launch:
     log_format: LogFormat = "json"
     log_level: str = "info"
     journal_dir: Path | None = None
-    """Workers write their segment journals to ``journal_dir/<stream id>``."""
+    """Workers write their segment journals to ``journal_dir/<stream id>``; None: in ``state_dir``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,13 @@ async def running(config: Config, launch: Launch, say: Say) -> AsyncIterator[App
         say("starting the speech service")
         speech = await stack.enter_async_context(_speech_services(config, launch))
         store = stack.enter_context(contextlib.closing(Store.in_directory(launch.state_dir)))
+        journal_dir = launch.journal_dir or launch.state_dir / "journal"
         orchestrator = Orchestrator(
             config,
             server,
             ProcessLauncher(launch.state_dir, orphans="die", stop_grace_s=_WORKER_GRACE_S),
             store,
-            Options(speech_urls=speech, journal_dir=launch.journal_dir, stop_grace_s=_WORKER_GRACE_S),
+            Options(speech_urls=speech, journal_dir=journal_dir, stop_grace_s=_WORKER_GRACE_S),
             egress=EgressProcess(launch.state_dir, orphans="die"),
         )
         await stack.enter_async_context(orchestrator.running())

@@ -324,6 +324,8 @@ class SegmentEntry(_Spec):
     transcript: str
     translation: str
     voice: str
+    air_unix_s: float | None = None
+    """Unix time at which the picture of ``source_start_ns`` is on air; None where nothing goes on air (a file)."""
 
 
 class TargetStatus(_Spec):

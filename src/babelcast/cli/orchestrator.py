@@ -19,7 +19,7 @@ from babelcast.media_server.mediamtx import MediaMtx
 from babelcast.media_server.relay.client import RelayClient
 from babelcast.orchestrator.egress_process import EgressProcess
 from babelcast.orchestrator.launchers.process import OrphanPolicy, ProcessLauncher
-from babelcast.orchestrator.service import Orchestrator
+from babelcast.orchestrator.service import Options, Orchestrator
 from babelcast.orchestrator.store import Store
 from babelcast.telemetry.logs import LogFormat, setup_logging
 
@@ -70,7 +70,9 @@ async def _serve(config: Config, api: str, relay_rtmp: str | None, orphans: Orph
         stack.push_async_callback(server.aclose)
         store = stack.enter_context(contextlib.closing(Store.in_directory(state_dir)))
         launcher, egress = ProcessLauncher(state_dir, orphans=orphans), EgressProcess(state_dir, orphans=orphans)
-        orchestrator = Orchestrator(config, server, launcher, store, egress=egress)
+        orchestrator = Orchestrator(
+            config, server, launcher, store, Options(journal_dir=state_dir / "journal"), egress=egress
+        )
         await stack.enter_async_context(orchestrator.running())
         click.echo(f"ready: API {orchestrator.api_url}/docs · events to {orchestrator.events_url}")
         await asyncio.Event().wait()

@@ -17,6 +17,7 @@ from babelcast.errors import ControlsError
 from babelcast.media_server.base import MediaServer
 from babelcast.orchestrator import dumps
 from babelcast.orchestrator.api import create_app
+from babelcast.orchestrator.captions import Captions, captions_router
 from babelcast.orchestrator.controls import ControlsBook
 from babelcast.orchestrator.desired import DEFAULT_SOURCE_GRACE_S, Settings
 from babelcast.orchestrator.events import events_router
@@ -117,9 +118,17 @@ class Orchestrator:
             await stack.enter_async_context(self._loop.running())
             listen = self._config.listen
             app = create_app(self, events_router(self._loop.wake, self._metrics), self._config.api_token)
+            captions = Captions(options.journal_dir, self._languages)
+            app.include_router(captions_router(captions))
             self._port = await stack.enter_async_context(serving(app, listen.api_host, listen.api))
+            stack.callback(captions.close)  # before the server, which waits for its answers
             log.info("the API answers at %s", self.api_url)
             yield self
+
+    def _languages(self, stream_id: str) -> tuple[str, tuple[str, ...]] | None:
+        """(source, targets) by the config; None where the stream is not known."""
+        stream = self._config.stream(stream_id)
+        return (stream.source_language, stream.target_languages) if self.views.knows(stream_id) else None
 
     @property
     def api_url(self) -> str:

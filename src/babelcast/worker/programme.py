@@ -44,7 +44,7 @@ class Destination(Protocol):
 class Programme:
     """Single-threaded. Without ``dubbing`` it is a bypass: the original, sample for sample.
 
-    ``lag_s`` tells for a source time how long ago it came into the worker.
+    ``lag_s`` tells for a source time how long ago it came into the worker; ``air_unix_s`` when it is on air.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Programme:
         lag_s: Callable[[int], float],
         on_entry: Callable[[SegmentEntry], None],
         dumps: Dumps | None = None,
+        air_unix_s: Callable[[int], float | None] = lambda source_ns: None,
     ) -> None:
         self.language = language
         self.video = VideoQueue(delay_ns)
@@ -71,6 +72,7 @@ class Programme:
         self._lag_s = lag_s
         self._on_entry = on_entry
         self._dumps = dumps
+        self._air_unix_s = air_unix_s
         self._track = DubTrack(speech=functools.partial(speech_powers, source))
         self._mixer = Mixer(source, self._track, mix, on_dub=self._dump_dub)
         self._policy = FallbackPolicy(FallbackSettings(fallback, fallback_by_cause or {}))
@@ -258,6 +260,7 @@ class Programme:
             transcript=segment.transcript,
             translation=segment.translation,
             voice=segment.voice,
+            air_unix_s=self._air_unix_s(segment.source_start_ns),
         )
 
     def _fields(self, **more: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from babelcast.audio.fallback import FallbackSettings
 from babelcast.audio.mix import MixSettings
 from babelcast.audio.pcm import from_s16le, to_s16le
 from babelcast.audio.source import SourceAudio
+from babelcast.captions.cues import OnAirMark
 from babelcast.clock import Clock, MonotonicClock
 from babelcast.errors import ControlsError
 from babelcast.gst.ingest import is_live
@@ -120,6 +122,8 @@ class WorkerSession:
             self._make_programme(target, on_air) for target, on_air in zip(spec.targets, self._on_air, strict=True)
         ]
         self._ticks = 0
+        self._marked = False
+        self._unix_ns = time.time_ns() - self._clock.now_ns()  # once: a step of the wall clock must not move captions
         self._spool = spool if self._loss is not None else None
         self._catch_up_from_ns: int | None = None
         controls = spec.controls or spec.own_controls
@@ -145,6 +149,7 @@ class WorkerSession:
             lag_s=self._age_s,
             on_entry=self._journal.add,
             dumps=self.dumps,
+            air_unix_s=self._air_unix_s,
         )
         if self._backends:
             wanted = SpeechTarget(spec.stream_id, spec.source_language, target.language, target.voice)
@@ -275,6 +280,7 @@ class WorkerSession:
         if self._spool is not None:
             self._spool.flush(epoch_ns, max(self._air.delay_ns, self._air.target_delay_ns))
         if due_ns >= -_LEAD_IN_NS:
+            self._mark_on_air()
             self._advance(due_ns, epoch_ns)
         if self._ingest.state == "ended" and due_ns > self._timeline.end_ns + LEAD_NS:
             self.request_stop()  # all of the file is on air
@@ -324,6 +330,22 @@ class WorkerSession:
         """How long ago this source time came into the worker."""
         epoch_ns = self._timeline.epoch_ns
         return 0.0 if epoch_ns is None else (self._clock.now_ns() - epoch_ns - source_ns) / NS_PER_S
+
+    def _air_unix_s(self, source_ns: int) -> float | None:
+        """Unix time at which this source time is on air."""
+        epoch_ns = self._timeline.epoch_ns
+        if epoch_ns is None:
+            return None
+        return (self._unix_ns + epoch_ns + source_ns + self._air.delay_at(source_ns)) / NS_PER_S
+
+    def _mark_on_air(self) -> None:
+        """Tell the journal once when this worker's source time 0 is on air, for the captions' clock."""
+        began_unix_s = self._air_unix_s(0)
+        if self._backends and not self._marked and began_unix_s is not None:
+            self._marked = True
+            languages = tuple(target.language for target in self.spec.targets)
+            mark = OnAirMark(began_unix_s=began_unix_s, source_language=self.spec.source_language, languages=languages)
+            self._journal.mark(mark)
 
     def _measure(self) -> None:
         metrics = self.metrics
