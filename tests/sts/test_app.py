@@ -96,6 +96,11 @@ async def test_process_answers_as_long_as_it_was_asked(
     ("changes", "word"),
     [
         ({"audio": "***"}, "base64"),
+        ({"audio": "é"}, "base64"),
+        ({"audio": ""}, "duration_ms"),
+        ({"duration_ms": 0}, "duration_ms"),
+        ({"duration_ms": 3_600_000}, "duration_ms"),
+        ({"target_language": "e s"}, "target_language"),
         ({"duration_ms": 900}, "duration_ms"),
         ({"duration_ms": 31_000}, "duration_ms"),
         ({"sample_rate": 1}, "sample_rate"),

@@ -177,6 +177,16 @@ async def test_a_session_cut_off_keeps_its_place_and_goes_on_under_its_name(http
     assert said[0]["source_start_ns"] >= found["source_end_ns"]
 
 
+async def test_a_client_that_leaves_of_its_own_will_leaves_its_place(http: aiohttp.ClientSession) -> None:
+    service = Service(ToneEngine(), Limits(sessions=1))
+    async with serving(service) as url:
+        for _ in range(3):
+            async with http.ws_connect(url + STREAM_PATH) as ws:
+                await ws.send_str(start())
+                assert (await ws.receive_json())["type"] == "ready"
+            await until(lambda: not service.streams)
+
+
 async def test_a_client_that_is_back_before_it_was_missed_replaces_itself(http: aiohttp.ClientSession) -> None:
     service = Service(ToneEngine(), Limits(sessions=1))
     async with serving(service) as url, http.ws_connect(url + STREAM_PATH) as first:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hmac
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -311,7 +310,7 @@ def fragment_samples(fragment: ProcessRequest) -> Pcm:
     """The fragment's sound as mono float32. Raises SpeechError where it is not what the fragment says."""
     try:
         pcm = base64.b64decode(fragment.audio, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error, and what is not ASCII
         raise SpeechError("audio is not base64", code="bad_request") from error
     if len(pcm) % (2 * fragment.channels):
         raise SpeechError("audio is not whole S16LE frames", code="bad_request")

@@ -60,6 +60,8 @@ _CLOSE_CODES: dict[str, int] = {
     "engine_failed": 1011,
     "deadline": 1011,
 }
+_MEANT = {1000, 1001}
+"""Close codes of a client that goes by its own will and will not be back."""
 _NEWER = {"language", "speaker", "targets", "resume_token", "resume_s", "retry_after_s"}
 """Members that version 1 does not know."""
 
@@ -118,8 +120,8 @@ class Stream:
         self._service.admit(self, self._resume(start))
         try:
             await self._converse(start)
-        except WebSocketDisconnect:
-            if not self._replaced.is_set():
+        except WebSocketDisconnect as left:
+            if left.code not in _MEANT and not self._replaced.is_set():
                 self._service.resumption.keep_place(self.session_id)
             raise
         finally:
