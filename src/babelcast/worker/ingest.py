@@ -15,6 +15,7 @@ from babelcast.gst.ingest import IngestPipeline, Tracks, is_live
 from babelcast.telemetry.redact import redact
 from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit
 from babelcast.worker.backoff import Backoff
+from babelcast.worker.knock import why_absent
 from babelcast.worker.placement import AudioPlacement
 from babelcast.worker.pulse import next_tick
 from babelcast.worker.rejoin import RecentPictures, Successor, jumped_back
@@ -166,6 +167,9 @@ class Ingest:
                 log.info("waiting for the source: %s", end.error or "end of stream", extra={"stage": "ingest"})
                 self.state = "waiting"
             await asyncio.sleep(backoff.next_s())
+            while (why := await why_absent(self._url)) is not None:
+                self.last_error = redact(why)
+                await asyncio.sleep(backoff.next_s())
 
     async def _one_connection(self) -> End:
         pipeline = IngestPipeline(self._url)
