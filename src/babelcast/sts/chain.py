@@ -175,7 +175,7 @@ class ChainEngine:
         chain = self.target(source, target, voice)
         silence = np.zeros(len(samples), np.float32)
         pcm = (soxr.resample(samples, rate, RATE).clip(-1, 1) * 32767).astype("<i2").tobytes()
-        speech, clean = hear(pcm, self._vad())
+        speech, clean = hear(pcm, self._vad(), denoise=self._asr.wants_denoised)
         times = [began, time.perf_counter()]
         if speech is None:
             return FragmentResult(silence, "", "", _stages(times))
@@ -209,9 +209,9 @@ class ChainEngine:
         self._synthesizer.close()
 
 
-def hear(pcm: bytes, vad: Vad | None = None) -> tuple[tuple[int, int] | None, bytes]:
-    """The span with speech in chunks (None: there is none), and the sound cleaned for the recogniser."""
-    vad, gate, denoiser = vad or SileroVad(), SpeechGate(), Denoiser()
+def hear(pcm: bytes, vad: Vad | None = None, *, denoise: bool = True) -> tuple[tuple[int, int] | None, bytes]:
+    """The span with speech in chunks (None: there is none), and the sound, cleaned where the recogniser wants that."""
+    vad, gate, denoiser = vad or SileroVad(), SpeechGate(), Denoiser() if denoise else None
     pcm += bytes(-len(pcm) % CHUNK_BYTES + CHUNK_BYTES * (WINDOW // CHUNK))  # what the filter holds back comes out
     spoken: list[int] = []
     clean = []
@@ -220,7 +220,8 @@ def hear(pcm: bytes, vad: Vad | None = None) -> tuple[tuple[int, int] | None, by
         if gate.onset is not None and gate.pause == 0:
             spoken = spoken or list(range(gate.onset, gate.position - 1))
             spoken.append(gate.position - 1)
-        clean.append(denoiser.push(pcm[start : start + CHUNK_BYTES], speech=not gate.quiet))
+        chunk = pcm[start : start + CHUNK_BYTES]
+        clean.append(denoiser.push(chunk, speech=not gate.quiet) if denoiser else chunk)
     if len(spoken) < _MIN_SPEECH_CHUNKS:
         return None, b""
     return (spoken[0], spoken[-1] + 1), b"".join(clean)
