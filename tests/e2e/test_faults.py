@@ -51,12 +51,14 @@ def _check(fault: Fault, outcome: Outcome, slack_s: float) -> None:
 async def _break(stage: Stage, faults: Sequence[Fault], slack_s: float, page: dict[str, Outcome]) -> None:
     wrong = []
     for fault in faults:
-        outcome = await stage.through(fault.name, fault.what, fault.breaks, fault.says)
-        page[outcome.name] = outcome
         try:
+            outcome = await stage.through(fault.name, fault.what, fault.breaks, fault.says)
+            page[outcome.name] = outcome
             _check(fault, outcome, slack_s)
         except AssertionError as error:
+            stage.mend()
             wrong.append(f"{fault.name}: {error}")
+            print(wrong[-1])
     assert not wrong, "\n".join(wrong)
     assert KEY not in stage.running.program.text and "Traceback" not in stage.running.program.text
 

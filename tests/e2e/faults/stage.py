@@ -73,6 +73,16 @@ class Stage:
             os.kill(pid, signum)
         return pids
 
+    def mend(self) -> None:
+        """Whatever a fault that was not got over has left."""
+        self.platform.behaviour = "accept"
+        self.source.heal()
+        if self.speech and self.service:
+            self.speech.heal()
+            self.service.behaviour = "well"
+        for pid in self.running.program.processes("babelcast sts"):
+            os.kill(pid, signal.SIGCONT)
+
     def says(self, pattern: str) -> bool:
         return any(re.search(pattern, sentence) for sentence in self.heard)
 
@@ -121,7 +131,7 @@ class Stage:
         breaks: Callable[[Stage], Awaitable[str | None]],
         says: str | None,
         *,
-        after_s: float = DELAY_S + 0.5,
+        after_s: float = DELAY_S + 1.5,
         within_s: float = 40.0,
     ) -> Outcome:
         """Break it, mend it (both are ``breaks``), wait until all is well for a while, and measure. ``says``: what must
@@ -141,7 +151,9 @@ class Stage:
                 await until(lambda: self.says(says), f"{says!r} is said of: {name}; heard: {self.heard}", 5)
                 seen = next(sentence for sentence in self.heard if re.search(says, sentence))
         found = gaps(self.platform.sessions, began - 0.1, loop.time())
-        outcome = Outcome(name, what, mended - began, recovered_s, found, _without_numbers(seen or ""))
+        outcome = Outcome(
+            name, what, mended - began, recovered_s, found, _without_numbers(seen or next(iter(self.heard), "nothing"))
+        )
         print(f"{outcome}; heard: {self.heard}")
         return outcome
 
