@@ -23,12 +23,13 @@ from babelcast.speech.base import SegmentEvent, SpeechTarget
 from babelcast.speech.retry import RetryBackend, RetrySettings
 from babelcast.speech.sts_stream import StsStreamBackend, StsStreamSession
 from babelcast.sts.auth import Client, ClientLimits, Clients, digest
+from babelcast.sts.engine import Output
 from babelcast.sts.resume import Resumption
 from babelcast.sts.serve import Tls, serving
 from babelcast.sts.service import Limits, Service
-from babelcast.sts.tone import ToneEngine
+from babelcast.sts.tone import ToneEngine, ToneSession
 from babelcast.units import NS_PER_S
-from babelcast.wire import PROCESS_PATH, SOURCE_FRAME, STREAM_PATH
+from babelcast.wire import PROCESS_PATH, SOURCE_FRAME, STREAM_PATH, Start
 
 pytestmark = pytest.mark.integration
 
@@ -235,6 +236,60 @@ async def test_the_worker_s_client_goes_on_at_another_replica_and_nothing_is_sai
     assert len(starts) == 6 and starts == sorted(set(starts))
     assert len({event.segment.segment_id for event in heard}) == 6
     assert services[1].metrics.registry.get_sample_value("sts_resumed_total") == 1
+
+
+async def test_the_worker_s_client_leaves_a_replica_that_drains_without_a_gap() -> None:
+    services = [Service(ToneEngine()) for _ in range(2)]
+    async with contextlib.AsyncExitStack() as stack:
+        urls = [await stack.enter_async_context(serving(service)) for service in services]
+        backend = StsStreamBackend(urls[0])
+        session = await RetryBackend(backend, RetrySettings(first_pause_s=0.01)).open(SpeechTarget("show", "en", "es"))
+        heard: list[SegmentEvent] = []
+
+        async def collect() -> None:
+            heard.extend([event async for event in session.events() if isinstance(event, SegmentEvent)])
+
+        collecting = asyncio.create_task(collect())
+        for number, frame in enumerate(frames(b"".join(sine(0.4) + silence(0.5) for _ in range(6)))):
+            await session.send(frame)
+            await asyncio.sleep(0.01)
+            if number == 20:
+                await until(lambda: services[0].streams)
+                services[0].drain_soon(10.0)
+                backend._url = urls[1]
+        await asyncio.wait_for(services[0].drained.wait(), 5)
+        await session.finish()
+        await asyncio.wait_for(collecting, 10)
+        await session.aclose()
+        await backend.aclose()
+    starts = [event.segment.source_start_ns for event in heard]
+    assert len(starts) == 6 and starts == sorted(set(starts))
+    assert [event.segment.sequence for event in heard] == list(range(6))
+
+
+class SlowSession(ToneSession):
+    def push(self, source_ns: int, pcm: bytes) -> list[Output]:
+        time.sleep(0.02)
+        return super().push(source_ns, pcm)
+
+
+class SlowEngine(ToneEngine):
+    def open(self, start: Start, session_id: str) -> ToneSession:
+        return SlowSession(start, session_id)
+
+
+async def test_a_session_that_could_not_be_dubbed_in_time_is_refused_at_once(http: aiohttp.ClientSession) -> None:
+    service = Service(SlowEngine(), Limits(capacity=0.3))
+    async with serving(service) as url, http.ws_connect(url + STREAM_PATH) as ws:
+        await ws.send_str(start())
+        await talk(ws, silence(6.0))
+        while (found := await ws.receive_json())["type"] != "progress" or found["processed_until_ns"] < 5.9 * NS_PER_S:
+            pass
+        async with http.ws_connect(url + STREAM_PATH) as other:
+            await other.send_str(start())
+            found = await other.receive_json()
+        assert (found["code"], found["retryable"]) == ("overloaded", True) and found["retry_after_s"] > 0
+        assert "could not be dubbed in time" in found["message"]
 
 
 async def test_a_client_that_never_reads_is_closed_and_others_do_not_notice(http: aiohttp.ClientSession) -> None:
