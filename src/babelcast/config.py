@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -23,6 +23,7 @@ from babelcast.spec import (
     MIN_DELAY_S,
     BackendKind,
     BreakerSpec,
+    CaptionsSpec,
     FallbackCause,
     FallbackMode,
     LanguageTag,
@@ -94,8 +95,9 @@ class StreamSettings(_Section):
     separation_model: str | None = None
     on_separation_failure: Literal["ducked", "original", "skip"] = "ducked"
     mix: MixSpec = MixSpec()
-    source_loss: SourceLossSpec = SourceLossSpec(end_after_s=60.0)
+    source_loss: SourceLossSpec = SourceLossSpec()
     breaker: BreakerSpec = BreakerSpec()
+    captions: CaptionsSpec = CaptionsSpec()
     audio_bitrate: int = Field(default=160_000, ge=32_000, le=512_000)
     """Bits per second of the published AAC."""
 
@@ -113,6 +115,13 @@ class StreamSettings(_Section):
             if "none" in backend and len(backend) > 1:
                 raise ValueError("none stands alone: it is the original sound")
         return backend
+
+    @model_validator(mode="after")
+    def _captions_of_ours(self) -> Self:
+        language = self.captions.language
+        if language is not None and language not in (self.source_language, *self.target_languages):
+            raise ValueError(f"captions.language is {language}, which is neither the source language nor a target")
+        return self
 
     @field_validator("target_languages")
     @classmethod

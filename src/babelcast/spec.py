@@ -216,6 +216,15 @@ def sentence_of(error: ValidationError) -> str:
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
+class CaptionsSpec(_Spec):
+    """Closed captions inside the H.264 of the output. They change the video packets, and take the place of captions
+    that the source has inside its pictures."""
+
+    embed: Literal["off", "cea608"] = "off"
+    language: LanguageTag | None = None
+    """The source language or a target; None: each programme has its own."""
+
+
 class WorkerSpec(_Spec):
     stream_id: StreamId
     generation: int = 0
@@ -237,6 +246,7 @@ class WorkerSpec(_Spec):
     breaker: BreakerSpec = BreakerSpec()
     standby_backends: tuple[BackendSpec, ...] = ()
     """Tried in order where ``backend`` fails."""
+    captions: CaptionsSpec = CaptionsSpec()
     audio_bitrate: int = Field(default=160_000, ge=32_000, le=512_000)
     status_port: int = Field(default=0, ge=0, le=65_535)
     """Loopback port of the worker's status server; 0 takes a free one."""

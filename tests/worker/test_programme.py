@@ -9,6 +9,8 @@ from babelcast.audio.fallback import FallbackCause, FallbackMode
 from babelcast.audio.mix import MixSettings
 from babelcast.audio.pcm import from_s16le
 from babelcast.audio.source import SourceAudio
+from babelcast.captions.cues import OnAirMark, broadcasts
+from babelcast.captions.track import CaptionTrack
 from babelcast.spec import SegmentEntry
 from babelcast.units import NS_PER_MS, NS_PER_S, RATE, AccessUnit, DubSegment, Pcm, ns_to_samples
 from babelcast.worker.metrics import WorkerMetrics
@@ -51,7 +53,7 @@ class FakeDubbing:
 
 
 def build(
-    by_cause: dict[FallbackCause, FallbackMode] | None = None,
+    by_cause: dict[FallbackCause, FallbackMode] | None = None, began_unix_s: float | None = None
 ) -> tuple[Programme, Recorder, SourceAudio, list[SegmentEntry]]:
     source, recorder, entries = SourceAudio(20.0), Recorder(), list[SegmentEntry]()
     programme = Programme(
@@ -65,6 +67,7 @@ def build(
         metrics=WorkerMetrics(),
         lag_s=lambda source_ns: 3.0,
         on_entry=entries.append,
+        air_unix_s=lambda source_ns: None if began_unix_s is None else began_unix_s + source_ns / NS_PER_S,
     )
     return programme, recorder, source, entries
 
@@ -245,3 +248,54 @@ def test_a_bypass_is_silenced_and_opened_again_without_a_click() -> None:
     assert not sound[3 * RATE : 4 * RATE].any()
     assert np.abs(sound[5 * RATE :]).max() == pytest.approx(0.2, abs=0.01)
     assert largest_step(sound) < 0.004
+
+
+def heard_at(sound: Pcm) -> float:
+    return float(np.flatnonzero(np.abs(sound[:, 0]) > 0.01)[0]) / RATE
+
+
+@pytest.mark.parametrize("late_s", [0.0, 1.5])
+def test_a_caption_begins_when_its_dub_is_heard(late_s: float) -> None:
+    """In Unix time, and so on any clock: what comes late is captioned late."""
+    programme, recorder, source, entries = build(began_unix_s=1_795_000_000.0)
+    programme.dubbing = FakeDubbing()  # type: ignore[assignment]
+    programme.dubbing.watermark_ns = 1 << 60  # type: ignore[union-attr]
+    source.write_original(0, np.zeros((8 * RATE, 2), np.float32))
+    source.write_background(0, np.zeros((8 * RATE, 2), np.float32))
+    advance(programme, 2.0 + late_s - 0.5)
+    programme.take_segment(segment(2.0 if not late_s else 1.5))
+    advance(programme, 7.0, 2.0 + late_s - 0.46)
+    (found,) = broadcasts([OnAirMark(began_unix_s=1_795_000_000.0, source_language="en", languages=("es",))], entries)
+    (cue,) = found.cues("es")
+    assert cue.start_s == pytest.approx(heard_at(recorder.sound), abs=0.1)
+    (said,) = found.cues("en")
+    assert said.start_s == (1.5 if late_s else 2.0)
+
+
+def test_captions_are_in_the_pictures_before_they_are_heard_and_only_where_they_are_wanted() -> None:
+    made: list[list[AccessUnit]] = []
+    for wanted in (False, True):
+        programme, recorder, source, entries = build()
+        programme.dubbing = FakeDubbing()  # type: ignore[assignment]
+        programme.dubbing.watermark_ns = 1 << 60  # type: ignore[union-attr]
+        if wanted:
+            programme.captions = track = CaptionTrack("es", own="es", source="en")
+        quiet = np.zeros((6 * RATE, 2), np.float32)
+        source.write_original(0, quiet)
+        source.write_background(0, quiet)
+        caps = "video/x-h264, codec_data=(buffer)01640028ffe1"
+        for i in range(100):
+            programme.video.put(AccessUnit(i * TICK, i * TICK, i % 25 == 0, b"\0\0\0\x08\x65picture", caps))
+        advance(programme, 0.5)
+        programme.take_segment(segment(1.0))
+        for due in range(540 * NS_PER_MS, 3 * NS_PER_S, TICK):
+            programme.advance(due, AIR_OFFSET, video_expected=True)
+            while wanted and entries:
+                track.take(entries.pop())
+        made.append(recorder.units)
+    plain, captioned = made
+    assert all(unit.data == b"\0\0\0\x08\x65picture" for unit in plain)
+    assert [unit.pts_ns for unit in captioned] == [unit.pts_ns for unit in plain]
+    code = bytes((0xFC, 0x94, 0x25))  # roll-up of two lines
+    first = next(unit.pts_ns for unit in captioned if code in unit.data)
+    assert first == NS_PER_S, "with the picture at which the dub begins"

@@ -128,6 +128,7 @@ def worker_spec(stream_id: str, path: PathInfo, settings: Settings, server: Medi
         mix=stream.mix,
         source_loss=stream.source_loss,
         breaker=stream.breaker,
+        captions=stream.captions,
         audio_bitrate=stream.audio_bitrate,
         journal_dir=settings.journal_dir / stream_id if settings.journal_dir else None,
     )

@@ -17,6 +17,7 @@ from babelcast.audio.pcm import db, rms, to_s16le
 from babelcast.audio.schedule import Dropped, DubTrack, Placement
 from babelcast.audio.source import SourceAudio
 from babelcast.audio.turns import speech_powers
+from babelcast.captions.track import REORDER, CaptionTrack
 from babelcast.spec import Levels, SegmentEntry
 from babelcast.units import CHANNELS, RATE, AccessUnit, DubSegment, Pcm, ns_to_samples, samples_to_ns
 from babelcast.worker.dubbing import Dubbing
@@ -66,6 +67,8 @@ class Programme:
         self.language = language
         self.video = VideoQueue(delay_ns)
         self.dubbing: Dubbing | None = None
+        self.captions: CaptionTrack | None = None
+        """Changes the pictures' packets where there is one."""
         self._source = source
         self._destination = destination
         self._metrics = metrics
@@ -174,6 +177,8 @@ class Programme:
         if caps is not None:
             self._destination.expect_video(caps)
         units = self.video.take(due_ns)
+        if units and self.captions is not None:
+            units = self.captions.encode(units, self.video.upcoming(REORDER))
         if units:
             self._destination.push_video(units, air_offset_ns)
         if self._position is None:

@@ -29,6 +29,7 @@ from babelcast.audio.mix import MixSettings
 from babelcast.audio.pcm import from_s16le, to_s16le
 from babelcast.audio.source import SourceAudio
 from babelcast.captions.cues import OnAirMark
+from babelcast.captions.track import CaptionTrack
 from babelcast.clock import Clock, MonotonicClock
 from babelcast.errors import ControlsError
 from babelcast.gst.ingest import is_live
@@ -147,7 +148,7 @@ class WorkerSession:
             fallback_by_cause=spec.fallback_by_cause,
             metrics=self.metrics,
             lag_s=self._age_s,
-            on_entry=self._journal.add,
+            on_entry=self._take_entry,
             dumps=self.dumps,
             air_unix_s=self._air_unix_s,
         )
@@ -157,8 +158,17 @@ class WorkerSession:
             speaks = joined(
                 breakers, self._budgets, clock=self._clock, in_time_from=lambda: in_time_from(programme.playhead_ns)
             )
+            if spec.captions.embed == "cea608":
+                language = spec.captions.language or target.language
+                programme.captions = CaptionTrack(language, own=target.language, source=spec.source_language)
             programme.dubbing = Dubbing(speaks, wanted, programme, lambda: programme.playhead_ns, breakers=breakers)
         return programme
+
+    def _take_entry(self, entry: SegmentEntry) -> None:
+        self._journal.add(entry)
+        for programme in self._programmes:
+            if programme.captions is not None:
+                programme.captions.take(entry)
 
     def _breaker(self, backend: SpeechBackend, language: str) -> BreakerBackend:
         def changed(status: BreakerStatus) -> None:
@@ -474,6 +484,10 @@ class WorkerSession:
             if self._listener.dropped_blocks:
                 warnings.append("this machine is too slow for separation: background and dub were lost")
         for programme in self._programmes:
+            if programme.captions is not None and programme.captions.skipped:
+                warnings.append(
+                    f"captions can't be embedded in every language: CEA-608 lacks letters ({programme.language})"
+                )
             if programme.video.dropped:
                 warnings.append(f"{programme.video.dropped} pictures were dropped ({programme.language})")
         return warnings

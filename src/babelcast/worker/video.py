@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 from babelcast.slate.picture import Slate
@@ -51,6 +52,10 @@ class VideoQueue:
     def next_caps(self) -> str | None:
         """Format of the picture that is taken next."""
         return self._units[0].caps if self._units else None
+
+    def upcoming(self, count: int) -> list[AccessUnit]:
+        """The pictures that are taken next."""
+        return list(itertools.islice(self._units, count))
 
     def hold(self, delay_ns: int) -> None:
         """The delay is another one."""
