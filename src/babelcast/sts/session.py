@@ -1,7 +1,7 @@
 """One session of the offline chain: sound in, dubbed clauses out.
 
 VAD finds speech, the recogniser decodes it as it comes, the commit policy (:mod:`babelcast.sts.clauses`) says when a
-clause is complete; then it is translated, spoken and fitted. No sockets, no threads, no clock but for statistics:
+clause is complete; then it is translated, spoken and fitted. No sockets, no clock but for statistics:
 what is spoken depends on the samples alone.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -115,6 +116,7 @@ class DubSession:
         self._vad = vad
         self._recognizer = recognizer
         self._dubs = [_Dub(target) for target in targets]
+        self._threads = ThreadPoolExecutor(len(targets), "sts languages") if len(targets) > 1 else None
         self._denoise = denoise
         self._settings = settings or ClauseSettings.up_to(start.max_segment_ms)
         self._speakers = None if start.voice else Speakers()
@@ -159,6 +161,8 @@ class DubSession:
         return out
 
     def close(self) -> None:
+        if self._threads:
+            self._threads.shutdown(wait=False, cancel_futures=True)
         self._recognizer.close()
 
     def _time(self, chunk: int) -> int:
@@ -268,9 +272,9 @@ class DubSession:
         transcript = source_text(words)
         question = ends and not clause.before_ms and is_question(transcript)
         speaker = self._speaker(clause, end)
-        out: list[Output] = []
-        for dub in self._dubs:
-            rendered = dub.target.render(
+
+        def render(dub: _Dub) -> Rendered:
+            return dub.target.render(
                 transcript,
                 ends=ends,
                 question=question,
@@ -278,6 +282,11 @@ class DubSession:
                 voice=self._voice(dub.target, speaker),
                 source=self._recognizer.language,
             )
+
+        out: list[Output] = []
+        # all at once, so that the last language is not later than the first one
+        rendering = self._threads.map(render, self._dubs) if self._threads else map(render, self._dubs)
+        for dub, rendered in zip(self._dubs, rendering, strict=True):
             if rendered.speech is None or not plausible(transcript, rendered.translation):
                 continue
             dub.end_ns = max(start_ns, dub.end_ns) + round(rendered.speech.duration_s * NS_PER_S)
