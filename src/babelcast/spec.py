@@ -121,7 +121,7 @@ class SourceLossSpec(_Spec):
     slate_image: Path | None = None
     """A PNG or JPEG shown instead of the text."""
     end_after_s: float | None = Field(default=None, ge=1.0)
-    """Seconds after the loss when the programme ends; None: it waits for ever."""
+    """Seconds after the loss when the programme ends; None: when the orchestrator gives the source up (60 s)."""
 
 
 class BreakerSpec(_Spec):

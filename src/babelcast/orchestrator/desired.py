@@ -32,7 +32,7 @@ distance by when a track's first packet came: sound was up to 330 ms off (with B
 _RTMP: ReadProtocol = "rtmp"
 _RTSP: ReadProtocol = "rtsp"
 
-DEFAULT_SOURCE_GRACE_S = 10.0
+DEFAULT_SOURCE_GRACE_S = 60.0
 _LADDER_MARGIN_S = 5.0
 """A worker notices a loss up to 5 s later than the media server's event tells it."""
 
