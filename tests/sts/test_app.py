@@ -168,6 +168,20 @@ async def test_openapi_metrics_health_and_docs_without_a_cdn(url: str, http: aio
     assert "openapi.json" in page and "http://" not in page and "https://" not in page
 
 
+async def test_the_openapi_page_is_whole(url: str, http: aiohttp.ClientSession) -> None:
+    async with http.get(url + "/openapi.json") as answer:
+        text = await answer.text()
+    api = json.loads(text)
+    assert {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]} <= set(
+        api["components"]["schemas"]
+    )
+    for path, method in ((PROCESS_PATH, "post"), ("/admin/drain", "post")):
+        for status, described in api["paths"][path][method]["responses"].items():
+            if int(status) >= 400:
+                (problem,) = described["content"].items()
+                assert problem[0] == "application/problem+json" and problem[1]["example"]["status"] == int(status)
+
+
 async def test_session_over_the_limit_is_refused_retryable(url: str, http: aiohttp.ClientSession) -> None:
     async with http.ws_connect(url + STREAM_PATH) as first:
         await first.send_str(start())

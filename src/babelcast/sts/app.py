@@ -24,8 +24,7 @@ from babelcast.errors import BabelcastError, SpeechError, SpeechUnavailableError
 from babelcast.sts.auth import Client, bearer
 from babelcast.sts.engine import FragmentResult
 from babelcast.sts.problems import (
-    MEDIA_TYPE,
-    Problem,
+    described,
     of_error,
     on_bug,
     on_error,
@@ -73,6 +72,9 @@ _RESPONSE_EXAMPLE = {
     "translation": "Buenas tardes,",
     "stages": {"vad_ms": 60.1, "asr_ms": 140.2, "mt_ms": 2.1, "tts_ms": 11.0, "fit_ms": 0.9, "total_ms": 214.3},
 }
+
+
+_BAD_PARAMETER: dict[int | str, dict[str, Any]] = {422: described("bad_request", 422, "Bad parameter")}
 
 
 class Health(BaseModel):
@@ -126,7 +128,7 @@ def _add_service_routes(app: FastAPI, service: Service) -> None:
         )
         return JSONResponse(health.model_dump(), 503 if draining else 200)
 
-    @app.post("/admin/drain", status_code=202, responses=responses("unauthorized", "bad_request"))
+    @app.post("/admin/drain", status_code=202, responses={**responses("unauthorized"), **_BAD_PARAMETER})
     async def drain(request: Request, deadline_s: Annotated[float, Query(gt=0, le=3_600)] = 25.0) -> Health:
         """Take no new sessions, ask those that there are to go, and end the process when all are gone, or at the
         deadline."""
@@ -171,7 +173,7 @@ def _add_speech_routes(app: FastAPI, service: Service) -> None:
         """Pairs that can be dubbed."""
         return list(service.engine.languages)
 
-    @app.get(VOICES_PATH, dependencies=guard, responses=responses("unauthorized"))
+    @app.get(VOICES_PATH, dependencies=guard, responses={**responses("unauthorized"), **_BAD_PARAMETER})
     async def voices(language: str | None = None) -> list[Voice]:
         """Voices, of one language or all."""
         found = service.engine.voices
@@ -183,7 +185,7 @@ def _add_speech_routes(app: FastAPI, service: Service) -> None:
         response_model=ProcessResponse,
         responses={
             200: {"content": {"application/json": {"example": _RESPONSE_EXAMPLE}}},
-            413: {"description": "Too large", "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}},
+            413: described("bad_request", 413, "Too large"),
             **responses(
                 "bad_request",
                 "unsupported_language",

@@ -26,6 +26,15 @@ _STATUS: dict[ErrorCode, tuple[int, str]] = {
     "internal": (500, "Internal error"),
     "rate_limited": (429, "Too many requests"),
 }
+_RETRYABLE = {"overloaded", "rate_limited", "engine_failed", "deadline", "internal"}
+_EXAMPLES: dict[ErrorCode, str] = {
+    "bad_request": "audio is not as long as duration_ms",
+    "unsupported_language": "speech can't be dubbed from en to fi here (installed: en to ca, en to es)",
+    "overloaded": "too many fragments wait already",
+    "unauthorized": "a bearer token is needed",
+    "rate_limited": "more than 5 requests a second",
+    "deadline": "the fragment took too long",
+}
 _RETRY_S = {"overloaded": 1.0, "rate_limited": 1.0}
 
 
@@ -95,8 +104,18 @@ async def on_bug(request: Request, error: Exception) -> JSONResponse:
 
 def responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     """OpenAPI descriptions of these problems."""
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        _STATUS[code][0]: {"description": _STATUS[code][1], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for code in codes
-    }
+    return {_STATUS[code][0]: described(code, _STATUS[code][0], _STATUS[code][1]) for code in codes}
+
+
+def described(code: ErrorCode, status: int, title: str) -> dict[str, Any]:
+    """One answer's OpenAPI description, with an example."""
+    example = Problem(
+        type=f"urn:babelcast:problem:{code}",
+        title=_STATUS[code][1],
+        status=status,
+        detail=_EXAMPLES.get(code, title.lower()),
+        code=code,
+        retryable=code in _RETRYABLE,
+    )
+    content = {"schema": Problem.model_json_schema(), "example": example.model_dump()}
+    return {"description": title, "content": {MEDIA_TYPE: content}}
