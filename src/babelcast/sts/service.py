@@ -161,7 +161,7 @@ class Service:
         await asyncio.gather(*(stream.going_away(deadline_s) for stream in list(self.streams)))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), deadline_s)
-        if self.streams:
+        if self.streams and deadline_s:
             log.warning("%d sessions are still open after %.1f s", len(self.streams), deadline_s)
 
     def drain_soon(self, deadline_s: float) -> None:
