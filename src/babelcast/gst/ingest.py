@@ -48,11 +48,12 @@ _DEMUXERS = {
 _AVC = "video/x-h264,stream-format=avc,alignment=au"
 _VIDEO_TAIL = "appsink name=out sync=false async=false max-buffers={buffers} enable-last-sample=false"
 # audiobuffersplit counts samples from one discontinuity to the next, so FLV's millisecond rounding is gone after
-# it; a step of more than 3 ms that lasts 400 ms is a real one and comes out as a discontinuity.
+# it; a step of more than 3 ms that lasts 400 ms is a real one and comes out as a discontinuity. It comes early,
+# because whatever is behind it is called ten times a second and not fifty.
 _AUDIO_TAIL = (
-    "audioconvert name=downmix ! audio/x-raw,format=F32LE,channels=2,layout=interleaved ! rglimiter name=limiter "
-    "! audioresample ! audioconvert dithering=none ! audio/x-raw,format=S16LE,rate=48000 "
+    "audioconvert name=downmix ! audio/x-raw,format=F32LE,channels=2,layout=interleaved "
     "! audiobuffersplit output-buffer-duration={block}/1000 alignment-threshold=3000000 discont-wait=400000000 "
+    "! rglimiter name=limiter ! audioresample ! audioconvert dithering=none ! audio/x-raw,format=S16LE,rate=48000 "
     "! appsink name=out sync=false async=false max-buffers={buffers} enable-last-sample=false"
 )
 _RTP_DEPAYLOADERS = {
@@ -122,7 +123,7 @@ class IngestPipeline:
     def __init__(self, url: str) -> None:
         self._live = is_live(url)
         # Appsinks of a live source never block and don't preroll, so its branches can do without threads of their own.
-        self._entry = "identity silent=true name=in" if self._live else "queue name=in"
+        self._entry = "" if self._live else "queue ! "
         self._url = url
         self._pipeline: Any = None
         self._demux: Any = None
@@ -232,12 +233,12 @@ class IngestPipeline:
         kind, codec, head = _head_of(structure)
         if kind == "video" and self._video is None and codec == "H.264":
             tail = _VIDEO_TAIL.format(buffers=600 if self._live else 120)
-            self._video = self._link(pad, self._branch(f"{self._entry} ! {head} {tail}"))
+            self._video = self._link(pad, self._branch(f"{self._entry}{head} {tail}"))
         elif kind == "audio" and self._audio is None:
             self._source_audio = _describe_audio(codec, structure)
             tail = _AUDIO_TAIL.format(block=AUDIO_BLOCK_MS, buffers=200 if self._live else 60)
             # what breaks in the sound must not end the pictures: see _spare_sound
-            self._audio_branch = self._branch(f"{self._entry} ! errorignore convert-to=ok ! {head} {tail}")
+            self._audio_branch = self._branch(f"{self._entry}errorignore convert-to=ok ! {head} {tail}")
             follow_channels(self._audio_branch)
             self._audio = self._link(pad, self._audio_branch)
         else:
@@ -246,7 +247,8 @@ class IngestPipeline:
             self._link_to_nothing(pad)
 
     def _branch(self, description: str) -> Any:
-        branch = Gst.parse_bin_from_description(description, False)
+        first, _, rest = description.partition(" ")
+        branch = Gst.parse_bin_from_description(f"{first} name=in {rest}", False)
         # not by its own ghosting: where decodebin is in it, that would pick the pad behind it
         branch.add_pad(Gst.GhostPad.new("sink", branch.get_by_name("in").get_static_pad("sink")))
         return branch
