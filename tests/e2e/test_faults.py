@@ -52,7 +52,7 @@ async def _break(stage: Stage, faults: Sequence[Fault], slack_s: float, page: di
     wrong = []
     for fault in faults:
         try:
-            outcome = await stage.through(fault.name, fault.what, fault.breaks, fault.says)
+            outcome = await stage.through(fault.name, fault.what, fault.breaks, fault.says, after_s=fault.settle_s)
             page[outcome.name] = outcome
             _check(fault, outcome, slack_s)
         except AssertionError as error:
