@@ -19,6 +19,7 @@ _COMMANDS = {
     "orchestrator": "Events, workers and the REST API.",
     "egress": "Sends programmes to their destinations; started by the orchestrator.",
     "sts": "The speech service: ASR → MT → TTS.",
+    "bridge": "One source in, RTMP out to two destinations at once, never without a picture.",
     "relay": "The embedded RTMP relay alone.",
     "models": "Speech, translation, voice and separation models: list, pull, verify.",
     "mediamtx": "Get the pinned MediaMTX release.",

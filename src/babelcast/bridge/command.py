@@ -1,0 +1,159 @@
+"""ffmpeg's command lines, as lists of words. Pure.
+
+No address with a secret is a word of them: an address is read by ffmpeg's concat demuxer from a pipe of its own
+(:func:`playlist`), and destinations are not ffmpeg's business at all.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from babelcast.bridge.settings import BridgeSettings
+
+RATE = 48_000
+CHANNELS = 2
+BACKGROUND = "0x10151c"
+_PROTOCOLS = "file,pipe,fd,crypto,srt,udp,rtp,tcp,tls,http,https,httpproxy,rtmp,rtmps,rtsp,rtsps"
+_SOUND_IN = ("-f", "s16le", "-ar", str(RATE), "-ac", str(CHANNELS))
+
+Video = Literal["source", "slate"]
+Sound = Literal["input", "pipe"]
+"""``pipe``: 16-bit stereo samples that the bridge writes, silence where there is nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipes:
+    """Descriptors that ffmpeg inherits; 0 where there is none. The programme itself goes to its standard output."""
+
+    playlist: int = 0
+    sound: int = 0
+    progress: int = 0
+    count: int = 0
+    """Gets the source's video as it came, for the bitrate in."""
+
+
+def is_file(address: str) -> bool:
+    return "://" not in address or address.startswith("file:")
+
+
+def file_path(address: str) -> str:
+    return unquote(urlsplit(address).path) if address.startswith("file:") else address
+
+
+def listens(address: str) -> bool:
+    """The source calls us, so waiting for it is no fault."""
+    parts = urlsplit(address)
+    if parts.scheme == "srt":
+        return parse_qs(parts.query).get("mode") == ["listener"] or not parts.hostname
+    return parts.scheme in ("udp", "rtp")
+
+
+def playlist(address: str, *, low_delay: bool = False) -> str:
+    """What the concat demuxer is given, so that ``address`` is in no argument."""
+    quoted = address.replace("'", "'\\''")
+    options = []
+    if address.startswith("rtsp"):
+        options.append("option rtsp_transport tcp")
+    if low_delay:
+        options += ["option probesize 8192", "option analyzeduration 500000"]
+    else:
+        options += ["option probesize 1000000", "option analyzeduration 2000000"]
+    return "\n".join(["ffconcat version 1.0", f"file '{quoted}'", *options, ""])
+
+
+def _input(address: str, pipe: int) -> list[str]:
+    if is_file(address):
+        return ["-re", "-stream_loop", "-1", "-i", f"file:{file_path(address)}"]
+    return ["-f", "concat", "-safe", "0", "-protocol_whitelist", _PROTOCOLS, "-i", f"pipe:{pipe}"]
+
+
+def programme(
+    settings: BridgeSettings, encoder: str, video: Video, sound: Sound, pipes: Pipes, text_file: str = ""
+) -> list[str]:
+    """FLV to standard output. ``encoder`` is ffmpeg's name of it, or ``copy``; ``text_file`` holds the slate's text."""
+    width, height = settings.size
+    filters = [
+        f"scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2",
+        f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2",
+        "setsar=1",
+    ]
+    if video == "source":
+        assert settings.source_url is not None
+        source = _input(settings.source_url.get_secret_value(), pipes.playlist)
+    elif settings.slate_image is not None:
+        source = ["-re", "-loop", "1", "-framerate", str(settings.fps), "-i", f"file:{settings.slate_image.absolute()}"]
+    else:
+        source = ["-re", "-f", "lavfi", "-i", f"color=c={BACKGROUND}:s={width}x{height}:r={settings.fps}"]
+        if text_file:
+            filters.append(
+                f"drawtext=textfile={text_file}:expansion=none:fontsize={max(8, height // 14)}:fontcolor=white"
+                ":line_spacing=8:x=(w-text_w)/2:y=(h-text_h)/2"
+            )
+    if video == "slate" and encoder == "copy":
+        encoder = "libx264"
+    sound_in = ["-thread_queue_size", "16", *_SOUND_IN, "-i", f"pipe:{pipes.sound}"] if sound == "pipe" else []
+    pictures = ["-c:v", "copy"] if encoder == "copy" else _encode(settings, encoder, [*filters, "format=yuv420p"])
+    count = ["-map", "0:v:0", "-c", "copy", "-f", "data", f"pipe:{pipes.count}"] if pipes.count else []
+    return [
+        *("ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "level+info", "-nostats"),
+        *("-progress", f"pipe:{pipes.progress}", "-stats_period", "0.5"),
+        *source,
+        *sound_in,
+        *("-map", "0:v:0", "-map", "1:a:0" if sound == "pipe" else "0:a:0?"),
+        *pictures,
+        *("-c:a", "aac", "-b:a", str(settings.audio_bitrate), "-ar", str(RATE), "-ac", str(CHANNELS)),
+        *(("-af", "aresample=async=1000") if sound == "input" else ()),
+        *("-max_interleave_delta", "1000000", "-flush_packets", "1"),
+        *("-flvflags", "no_duration_filesize", "-f", "flv", "pipe:1"),
+        *count,
+    ]
+
+
+def _encode(settings: BridgeSettings, encoder: str, filters: list[str]) -> list[str]:
+    rate, distance = settings.video_bitrate, settings.key_distance
+    special: list[str] = []
+    if encoder == "libx264":
+        # no B-frames: the preview passes the pictures through as they are
+        special = ["-preset", settings.video_preset or "veryfast", "-sc_threshold", "0", "-profile:v", "high"]
+    elif encoder == "h264_nvenc":
+        special = ["-preset", settings.video_preset or "p4", "-tune", "ll", "-rc", "cbr", "-no-scenecut", "1"]
+        special += ["-profile:v", "high"]
+    elif settings.video_preset:
+        special = ["-preset", settings.video_preset]
+    return [
+        *("-vf", ",".join(filters), "-fps_mode", "cfr", "-r", str(settings.fps)),
+        *("-c:v", encoder, *special, "-bf", "0", "-g", str(distance)),
+        *("-b:v", str(rate), "-maxrate", str(rate), "-bufsize", str(2 * rate)),
+    ]
+
+
+def sound(address: str, pipe: int) -> list[str]:
+    """Decodes ``address`` (``lavfi:GRAPH`` too) to samples on standard output."""
+    if address.startswith("lavfi:"):
+        source = ["-re", "-f", "lavfi", "-i", address.removeprefix("lavfi:")]
+    else:
+        source = _input(address, pipe)
+    return [
+        *("ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "level+warning", "-fflags", "nobuffer"),
+        *source,
+        *("-map", "0:a:0", "-flush_packets", "1", *_SOUND_IN, "pipe:1"),
+    ]
+
+
+def probe(encoder: str) -> list[str]:
+    """Encodes pictures for real: an encoder that is compiled in may have no hardware."""
+    return [
+        *("ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "error"),
+        *("-f", "lavfi", "-i", "color=s=256x256:r=30", "-frames:v", "3", "-pix_fmt", "yuv420p"),
+        *("-c:v", encoder, "-f", "null", "-"),
+    ]
+
+
+def shown(words: list[str]) -> str:
+    """For a shell, secrets masked."""
+    from babelcast.telemetry.redact import redact
+
+    return redact(shlex.join(words))

@@ -1,0 +1,98 @@
+"""What is shown of the bridge: by the API, the events, the metrics and the console."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from babelcast.egress.status import DestinationStatus
+
+BridgeState = Literal["stopped", "starting", "live", "slate", "waiting", "failed"]
+"""
+- ``live``: the source is on air; ``slate``: the slate is;
+- ``waiting``: neither is, and the source is tried;
+- ``failed``: it could not be started; ``last_error`` says why.
+"""
+
+
+class _Shown(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceStatus(_Shown):
+    url: str | None
+    """Redacted."""
+    state: Literal["connecting", "live", "lost", "off"]
+    since: datetime
+    reconnects: int
+    bitrate_kbps: float
+    """Of its pictures, as they come in."""
+    last_error: str | None
+
+
+class SoundStatus(_Shown):
+    source: str
+    """``AUDIO_SOURCE``, redacted."""
+    state: Literal["input", "silence", "connecting", "live", "retrying"]
+    reconnects: int
+    last_error: str | None
+
+
+class EncoderStatus(_Shown):
+    """Figures of the source's encoder, since the start, but for those a second."""
+
+    name: str | None
+    """ffmpeg's name of it; ``copy``."""
+    fps: float
+    """Of the programme, over the last 4 s."""
+    bitrate_kbps: float
+    """The same."""
+    frames: int
+    duplicated: int
+    dropped: int
+    speed: float
+
+
+class Alert(_Shown):
+    name: str
+    """``source``, ``bitrate``, ``fps`` or ``destination:NAME``."""
+    message: str
+    since: datetime
+
+
+class BridgeStatus(_Shown):
+    state: BridgeState
+    since: datetime
+    last_error: str | None
+    settings_error: str | None
+    """Why the latest settings were not taken; the earlier ones are in force."""
+    feed_url: str
+    """Where the programme can be played on this machine."""
+    source: SourceStatus
+    sound: SoundStatus
+    encoder: EncoderStatus
+    destinations: tuple[DestinationStatus, ...]
+    alerts: tuple[Alert, ...]
+
+
+class Health(_Shown):
+    status: Literal["ok", "degraded", "down"]
+    reasons: tuple[str, ...]
+
+
+def health(status: BridgeStatus) -> Health:
+    """``down``: nobody gets a programme. ``degraded``: a slate, an alert, or a destination without one."""
+    reasons = [alert.message for alert in status.alerts]
+    if status.settings_error:
+        reasons.append(status.settings_error)
+    away = [each for each in status.destinations if each.state != "live"]
+    reasons += [f"destination {each.name} is {each.state}" for each in away]
+    if status.state == "slate":
+        reasons.append("the slate is on air")
+    if status.state in ("failed", "stopped", "waiting"):
+        return Health(status="down", reasons=(f"the bridge is {status.state}", *reasons))
+    if status.destinations and len(away) == len(status.destinations):
+        return Health(status="down", reasons=tuple(reasons))
+    return Health(status="degraded" if reasons else "ok", reasons=tuple(reasons))

@@ -1,0 +1,216 @@
+"""The media bridge with real SRT publishers and RTMP receivers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.bridge.rig import (
+    BACKUP_KEY,
+    FPS,
+    KEY,
+    PASSPHRASE,
+    SMALL,
+    arguments_of_children,
+    bridging,
+    brightness,
+    free_udp_port,
+    largest_gap_ms,
+    loudness,
+    pictures,
+    publisher,
+    sounds,
+    to,
+    until,
+)
+from tests.fakes.rtmp_destination import FakeDestination
+
+pytestmark = [pytest.mark.e2e]
+
+_FRAME_MS = 1_000 // FPS
+
+
+def _started(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _srt(port: int) -> tuple[str, str]:
+    """(the bridge's address, the publisher's)"""
+    end = f"srt://127.0.0.1:{port}?passphrase={PASSPHRASE}"
+    return f"{end}&mode=listener", end
+
+
+async def test_a_destination_dies_and_comes_back_while_the_other_loses_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    ours, theirs = _srt(free_udp_port())
+    primary, backup = FakeDestination(), FakeDestination()
+    async with primary.listening(), bridging({"SRT_URL": ours} | to(primary, backup)) as bridge:
+        async with backup.listening():  # not there at first either
+            with publisher(theirs):
+                await until(lambda: bool(primary.sessions and backup.sessions))
+                await until(lambda: bridge.status().state == "live" and len(pictures(backup.sessions[0])) > FPS)
+                shown = arguments_of_children()
+                backup.hang_up()
+                before = len(pictures(primary.sessions[0]))
+                await until(lambda: len(backup.sessions) > 1 and len(pictures(backup.sessions[-1])) > FPS)
+                backup.behaviour = "stop reading"
+                backup.hang_up()
+                await until(lambda: len(pictures(primary.sessions[0])) > before + 4 * FPS)
+                status = bridge.status()
+                metrics = status.model_dump_json()
+    assert len(primary.sessions) == 1, "the other one was disturbed"
+    after = pictures(primary.sessions[0])[before - FPS // 2 :]
+    assert largest_gap_ms(after) <= _FRAME_MS + 1, "a picture is missing at the other one"
+    assert largest_gap_ms(sounds(primary.sessions[0])[-100:]) <= 23
+    named = {each.name: each for each in status.destinations}
+    assert named["primary"].state == "live" and named["primary"].reconnects == 0
+    assert named["backup"].reconnects >= 1
+    assert status.source.bitrate_kbps > 0 and status.encoder.bitrate_kbps > 0 and status.encoder.fps > 0
+    for secret in (KEY, BACKUP_KEY, PASSPHRASE):
+        assert secret not in shown and secret not in metrics and secret not in caplog.text
+    assert "ffmpeg" in shown
+
+
+async def test_the_source_dies_and_comes_back_in_the_same_sessions() -> None:
+    ours, theirs = _srt(free_udp_port())
+    primary = FakeDestination()
+    async with primary.listening(), bridging({"SRT_URL": ours} | to(primary)) as bridge:
+        await until(lambda: bridge.status().state == "slate" and bool(primary.sessions))
+        session = primary.sessions[0]
+        for _ in range(2):
+            with publisher(theirs):
+                await until(lambda: bridge.status().state == "live")
+                count = len(pictures(session))
+                await until(lambda count=count: len(pictures(session)) > count + FPS)  # type: ignore[misc]
+            await until(lambda: bridge.status().state == "slate")
+            count = len(pictures(session))
+            await until(lambda count=count: len(pictures(session)) > count + FPS)  # type: ignore[misc]
+        assert bridge.status().source.reconnects >= 1
+    assert len(primary.sessions) == 1 and session.said_goodbye
+    stamps = [each.timestamp for each in pictures(session)]
+    assert stamps == sorted(stamps)
+    assert largest_gap_ms(pictures(session)) < 5_000
+    seen = ["white" if each > 200 else "dark" for each in brightness(session.messages)]
+    changes = [each for at, each in enumerate(seen) if at == 0 or seen[at - 1] != each]
+    assert changes == ["dark", "white", "dark", "white", "dark"]
+    loud = loudness(session.messages)
+    assert max(loud) > 1_000 and loud[0] < 100, "the tone is the source's, and the slate is silent"
+
+
+async def test_the_source_of_sound_dies_and_comes_back_and_the_pictures_go_on(tmp_path: Path) -> None:
+    ours, theirs = _srt(free_udp_port())
+    port = free_udp_port()
+    primary = FakeDestination()
+    settings = {"SRT_URL": ours, "AUDIO_SOURCE": f"udp://127.0.0.1:{port}?timeout=1000000"} | to(primary)
+
+    def tone() -> subprocess.Popen[bytes]:
+        words = "ffmpeg -v error -nostdin -re -f lavfi -i sine=frequency=660:sample_rate=48000 -c:a aac -f mpegts"
+        return subprocess.Popen([*words.split(), f"udp://127.0.0.1:{port}"])
+
+    async with primary.listening(), bridging(settings) as bridge:
+        with publisher(theirs, sound=False):
+            await until(lambda: bridge.status().state == "live")
+            session = primary.sessions[0]
+            marks = []
+            for _ in range(2):
+                producer = tone()
+                try:
+                    await until(lambda: bridge.sound.heard)
+                    count = len(sounds(session))
+                    await until(lambda count=count: len(sounds(session)) > count + 80)  # type: ignore[misc]
+                finally:
+                    producer.kill()
+                    producer.wait()
+                await until(lambda: not bridge.sound.heard)
+                marks.append(len(sounds(session)))
+                await until(lambda: len(sounds(session)) > marks[-1] + 60)
+    assert len(primary.sessions) == 1
+    on_air = pictures(session)[FPS * 2 :]
+    assert largest_gap_ms(on_air) <= _FRAME_MS + 1
+    assert largest_gap_ms(sounds(session)[100:]) <= 23, "the sound never stops"
+    heard = ["tone" if each > 1_000 else "silence" for each in loudness(session.messages)]
+    changes = [each for at, each in enumerate(heard) if at == 0 or heard[at - 1] != each]
+    assert changes.count("tone") == 2 and changes[-1] == "silence"
+
+
+async def test_a_source_without_sound_gets_silence_and_a_wrong_passphrase_is_named() -> None:
+    port = free_udp_port()
+    primary = FakeDestination()
+    caller = {"SRT_URL": f"srt://127.0.0.1:{port}?passphrase=not-that-one-1"} | to(primary)
+    async with primary.listening(), bridging(caller) as bridge:
+        with publisher(f"srt://127.0.0.1:{port}?mode=listener&passphrase={PASSPHRASE}", sound=False):
+            await until(lambda: "passphrase is wrong" in (bridge.status().source.last_error or ""))
+    ours, theirs = _srt(free_udp_port())
+    async with bridging({"SRT_URL": ours, "SLATE": "off"} | to(primary)) as bridge, primary.listening():
+        with publisher(theirs, sound=False):
+            await until(lambda: bridge.status().state == "live" and len(primary.sessions) > 1)
+            await until(lambda: len(sounds(primary.sessions[-1])) > 40)
+            assert bridge.status().sound.state == "silence"
+            assert largest_gap_ms(sounds(primary.sessions[-1])) <= 23
+
+
+async def test_the_command_ends_in_time_and_leaves_nothing(tmp_path: Path) -> None:
+    ours, theirs = _srt(free_udp_port())
+    primary = FakeDestination()
+    file = tmp_path / "media.env"
+    async with primary.listening():
+        settings = SMALL | {"SRT_URL": ours} | to(primary)
+        file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        command = [sys.executable, "-m", "babelcast", "bridge", "--env-file", str(file), "--port", "0"]
+        process = _started([*command, "--rtmp-port", "0"])
+        try:
+            with publisher(theirs):
+                await until(lambda: bool(primary.sessions) and len(pictures(primary.sessions[0])) > 2 * FPS)
+                file.write_text(file.read_text() + "FPS=no\n")
+                process.send_signal(signal.SIGHUP)
+                count = len(pictures(primary.sessions[0]))
+                await until(lambda: len(pictures(primary.sessions[0])) > count + FPS)
+                shown = arguments_of_children()
+                began = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                await until(lambda: process.poll() is not None, 10)
+                assert time.monotonic() - began < 5
+        finally:
+            process.kill()
+            out, words = process.communicate()
+    assert process.returncode == 0 and out.startswith(b"ready: API http://127.0.0.1:")
+    assert KEY.encode() not in out + words and PASSPHRASE.encode() not in out + words
+    assert f"{file}:{len(settings) + 1}: FPS".encode() in words, "the bad line is named"
+    ours_only = "\n".join(line for line in shown.splitlines() if theirs not in line)
+    assert KEY not in ours_only and PASSPHRASE not in ours_only
+    assert "bridge" not in "\n".join(line for line in arguments_of_children().splitlines() if "ffmpeg" in line)
+    assert primary.sessions[0].said_goodbye
+
+
+@pytest.mark.slow
+async def test_for_long(tmp_path: Path) -> None:
+    """BRIDGE_SOAK_S seconds (30 min by default): sources and a destination come and go, the primary never notices."""
+    seconds = float(os.environ.get("BRIDGE_SOAK_S", "1800"))
+    ours, theirs = _srt(free_udp_port())
+    primary, backup = FakeDestination(), FakeDestination()
+    end = time.monotonic() + seconds
+    rounds = 0
+    async with primary.listening(), backup.listening(), bridging({"SRT_URL": ours} | to(primary, backup)) as bridge:
+        while time.monotonic() < end:
+            rounds += 1
+            with publisher(theirs):
+                await until(lambda: bridge.status().state == "live", 30)
+                session = primary.sessions[0]
+                count = len(pictures(session))
+                backup.hang_up()
+                await until(lambda s=session, n=count: len(pictures(s)) > n + 15 * FPS, 60)  # type: ignore[misc]
+                on_air = pictures(session)[count : count + 15 * FPS]
+                assert largest_gap_ms(on_air) <= _FRAME_MS + 1
+            await until(lambda: bridge.status().state == "slate", 30)
+            del session.messages[:-1], session.arrived[:-1]
+        assert len(primary.sessions) == 1 and len(backup.sessions) >= rounds
+    print(f"{rounds} rounds in {seconds:.0f} s")
