@@ -16,11 +16,11 @@ from pathlib import Path as Folder
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, HTTPException, Path, Query
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
 from babelcast.captions.cues import Broadcast, Cue, latest
-from babelcast.captions.formats import iso, srt, transcript, vtt
+from babelcast.captions.formats import iso, srt, to_json, transcript, vtt
 from babelcast.captions.journal import read_broadcasts, read_tail, sizes
 from babelcast.spec import STREAM_ID_PATTERN
 
@@ -163,18 +163,25 @@ def captions_router(captions: Captions) -> APIRouter:
         stream_id: Id, language: Language, form: Literal["vtt", "srt"], last: Last = None, back: Back = 0
     ) -> Response:
         broadcast = await captions.broadcast(stream_id, back, language)
-        cues, zero_s = broadcast.cues(language), broadcast.zero_unix_s
-        if last is not None:
-            now_s = time.time() - zero_s if zero_s is not None else max((cue.end_s for cue in cues), default=0.0)
-            cues = latest(cues, last, now_s)
-        text = vtt(cues, zero_unix_s=zero_s) if form == "vtt" else srt(cues)
+        # a day of it takes a quarter of a second: not on the loop
+        text = await asyncio.to_thread(_file, broadcast, language, form, last)
         return Response(text, headers=_NO_STORE, media_type=_MEDIA_TYPES[form])
 
     @router.get("/transcript.json", summary="A broadcast's segments in both languages: times, texts, voices")
-    async def both(stream_id: Id, back: Back = 0) -> JSONResponse:
-        return JSONResponse(transcript(stream_id, await captions.broadcast(stream_id, back)), headers=_NO_STORE)
+    async def both(stream_id: Id, back: Back = 0) -> Response:
+        broadcast = await captions.broadcast(stream_id, back)
+        text = await asyncio.to_thread(lambda: to_json(transcript(stream_id, broadcast)))
+        return Response(text, headers=_NO_STORE, media_type="application/json")
 
     return router
+
+
+def _file(broadcast: Broadcast, language: str, form: Literal["vtt", "srt"], last_s: float | None) -> str:
+    cues, zero_s = broadcast.cues(language), broadcast.zero_unix_s
+    if last_s is not None:
+        now_s = time.time() - zero_s if zero_s is not None else max((cue.end_s for cue in cues), default=0.0)
+        cues = latest(cues, last_s, now_s)
+    return vtt(cues, zero_unix_s=zero_s) if form == "vtt" else srt(cues)
 
 
 def _view(number: int, broadcast: Broadcast) -> BroadcastView:
