@@ -225,7 +225,7 @@ def captioned(source: FlvVideo, cues: list[Cue], lead_s: float = 0.15) -> list[A
 def read_captions(path: Path) -> list[tuple[float, float, list[str]]]:
     """(start, end, lines on screen) of every change, by ffmpeg's decoder."""
     graph = f"movie={path}[out0+subcc]"
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, "-map", "0:s", "-f", "srt", "-"]
+    command = ["ffmpeg", "-v", "error", "-copyts", "-f", "lavfi", "-i", graph, "-map", "0:s", "-f", "srt", "-"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = []
     for block in text.strip().split("\n\n"):
