@@ -146,7 +146,11 @@ class Output:
                 log.info("output ended with the programme", extra=self._log_fields)
                 await self.finish(_END_S)
                 continue
-            if self._caught_up_at_ns is not None and self._clock.now_ns() >= self._caught_up_at_ns:
+            if (
+                self._caught_up_at_ns is not None
+                and self._clock.now_ns() >= self._caught_up_at_ns
+                and pipeline.connected
+            ):
                 self._caught_up_at_ns = None
                 pipeline.catch_up(self._opened_ns)
             if pipeline.connected and self.state != "live":
@@ -179,7 +183,7 @@ class Output:
             return _WRAP
         if self.state == "connecting" and age_ns > _CONNECT_TIMEOUT_NS:
             return "the destination took no media within 20 s"
-        if pipeline.congested:
+        if pipeline.congested and self._caught_up_at_ns is None:
             return "the destination takes the stream slower than it comes"
         return None
 

@@ -72,8 +72,9 @@ _TICK_S = 0.05
 LEAD_NS = 100 * NS_PER_MS
 """How long before it is on air a block leaves the timeline: room for a tick and the encoder. Nothing holds it after."""
 _LEAD_IN_NS = 3 * NS_PER_S
-"""Silence that is sent before the first picture, with the codec's headers: MediaMTX listens for 2 s before it lets
-anybody read, and would swallow the first group of pictures."""
+"""Silence (sound that has been on air, where a worker goes on after another one) that is sent before the first picture,
+with the codec's headers: MediaMTX listens for 2 s, by timestamps, before it lets anybody read, and would swallow the
+first group of pictures."""
 _CATCH_UP_STEP_NS = 100 * NS_PER_MS
 _LATE_MARGIN_NS = 500 * NS_PER_MS
 _FILE_AHEAD_NS = 2 * NS_PER_S
@@ -229,12 +230,13 @@ class WorkerSession:
         for unit in left.video:
             if unit.dts_ns >= start_ns:
                 self.take_video(unit)
-        for position, pcm in left.audio_from(start_ns):
+        began_ns = start_ns - _LEAD_IN_NS
+        for position, pcm in left.audio_from(began_ns):
             self._source.write_original(position, from_s16le(pcm, CHANNELS))
             spool.audio(position, pcm)
         for programme in self._programmes:
-            programme.begin_at(start_ns)
-        self._catch_up_from_ns = start_ns
+            programme.begin_at(began_ns)
+        self._catch_up_from_ns = began_ns
         seconds = (left.end_ns - start_ns) / NS_PER_S
         log.info("goes on where the worker before broke off, with %.1f s of the source", seconds)
 
