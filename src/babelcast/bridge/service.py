@@ -68,9 +68,12 @@ class SettingsFile:
         text = "".join(f"{line}\n" for line in [*kept, *(f"{n}={v}" for n, v in values.items() if v is not None)])
         load(self._environ, self.path, text)
         temporary = self.path.with_name(f".{self.path.name}.tmp")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-            out.write(text)
-        os.replace(temporary, self.path)
+        try:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+                out.write(text)
+            os.replace(temporary, self.path)
+        except OSError as error:
+            raise ConfigError(f"can't write it: {error.strerror}", file=str(self.path)) from None
 
 
 def deliveries(settings: BridgeSettings, feed_url: str) -> tuple[Delivery, ...]:
@@ -215,6 +218,7 @@ class Bridge:
             raise
         finally:
             self._starting = False
+            self._tick()
         programme = Programme(self.settings, self._encoder, self.sound, silence, self._feed_url, self.events.put)
         self._programme = programme
         self._task = asyncio.create_task(programme.run(), name="bridge programme")

@@ -19,6 +19,7 @@ class SilenceFill:
         self.active = False
         self._silence = silence
         self._heading = False
+        self._replaced = False
         self._begun = 0
         self._count = 0
         self._end: int | None = None
@@ -28,10 +29,11 @@ class SilenceFill:
         if message.type == MessageType.AUDIO:
             if message.payload[1:2] == b"\0":
                 self._heading = True
-            elif self.active and self._end is not None and message.timestamp < self._end:
+            elif self._replaced and self._end is not None and message.timestamp < self._end:
+                self.active = False
                 return  # silence was sent in its place
             else:
-                self.active = False
+                self.active = self._replaced = False
                 self._end = message.timestamp + round(FRAME_SAMPLES * 1_000 / RATE)
             yield message
             return
@@ -41,13 +43,14 @@ class SilenceFill:
 
     def _fill(self, now: int) -> Iterator[Message]:
         if not self._heading:  # ffmpeg writes all headers before the first picture: there will be no sound
-            self._heading = self.active = True
+            self._heading = self.active = self._replaced = True
             self._begun, self._end = now, now
             yield Message(MessageType.AUDIO, now, b"\xaf\x00" + self._silence.config)
         if self._end is None:
             self._end = now
         if not self.active and now - self._end > LATE_MS:
-            self.active, self._begun, self._count = True, self._end, 0
+            self.active = self._replaced = True
+            self._begun, self._count = self._end, 0
         while self.active and self._end <= now:
             yield Message(MessageType.AUDIO, self._end, b"\xaf\x01" + self._silence.frame)
             self._count += 1
