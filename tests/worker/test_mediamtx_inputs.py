@@ -96,7 +96,7 @@ async def test_every_protocol_passes_pictures_on_and_outlives_its_source(server:
     await asyncio.wait_for(asyncio.gather(*recorders), 10)
     source = pictures(clip)
     for protocol, recording in recordings.items():
-        published = pictures(recording)
+        published = [picture for picture in pictures(recording) if picture in source]  # a slate may stand between
         first = source.index(published[0])
         # the second visit begins at a key frame again
         second = next(i for i in range(1, len(published)) if published[i] != source[first + i])
