@@ -87,14 +87,15 @@ async def test_the_source_dies_and_comes_back_in_the_same_sessions() -> None:
     async with primary.listening(), bridging({"SRT_URL": ours} | to(primary)) as bridge:
         await until(lambda: bridge.status().state == "slate" and bool(primary.sessions))
         session = primary.sessions[0]
-        for _ in range(2):
+        for number in range(2):
             with publisher(theirs):
                 await until(lambda: bridge.status().state == "live")
                 count = len(pictures(session))
                 await until(lambda count=count: len(pictures(session)) > count + FPS)  # type: ignore[misc]
-            await until(lambda: bridge.status().state == "slate")
-            count = len(pictures(session))
-            await until(lambda count=count: len(pictures(session)) > count + FPS)  # type: ignore[misc]
+            if number == 0:
+                await until(lambda: bridge.status().state == "slate")
+                count = len(pictures(session))
+                await until(lambda count=count: len(pictures(session)) > count + FPS // 2)  # type: ignore[misc]
         assert bridge.status().source.reconnects >= 1
     assert len(primary.sessions) == 1 and session.said_goodbye
     stamps = [each.timestamp for each in pictures(session)]
@@ -102,7 +103,7 @@ async def test_the_source_dies_and_comes_back_in_the_same_sessions() -> None:
     assert largest_gap_ms(pictures(session)) < 5_000
     seen = ["white" if each > 200 else "dark" for each in brightness(session.messages)]
     changes = [each for at, each in enumerate(seen) if at == 0 or seen[at - 1] != each]
-    assert changes == ["dark", "white", "dark", "white", "dark"]
+    assert changes == ["dark", "white", "dark", "white"]
     loud = loudness(session.messages)
     assert max(loud) > 1_000 and loud[0] < 100, "the tone is the source's, and the slate is silent"
 
@@ -127,13 +128,13 @@ async def test_the_source_of_sound_dies_and_comes_back_and_the_pictures_go_on(tm
                 try:
                     await until(lambda: bridge.sound.heard)
                     count = len(sounds(session))
-                    await until(lambda count=count: len(sounds(session)) > count + 80)  # type: ignore[misc]
+                    await until(lambda count=count: len(sounds(session)) > count + 50)  # type: ignore[misc]
                 finally:
                     producer.kill()
                     producer.wait()
                 await until(lambda: not bridge.sound.heard)
                 marks.append(len(sounds(session)))
-                await until(lambda: len(sounds(session)) > marks[-1] + 60)
+                await until(lambda: len(sounds(session)) > marks[-1] + 30)
     assert len(primary.sessions) == 1
     on_air = pictures(session)[FPS * 2 :]
     assert largest_gap_ms(on_air) <= _FRAME_MS + 1
@@ -159,6 +160,23 @@ async def test_a_source_without_sound_gets_silence() -> None:
             assert bridge.status().sound.state == "silence"
     assert largest_gap_ms(sounds(primary.sessions[0])) <= 23
     assert max(loudness(primary.sessions[0].messages)) < 10
+
+
+async def test_new_settings_touch_only_what_they_change(tmp_path: Path) -> None:
+    primary, backup = FakeDestination(), FakeDestination()
+    async with primary.listening(), backup.listening():
+        file = tmp_path / "media.env"
+        file.write_text("".join(f"{name}={value}\n" for name, value in to(primary, backup).items()))
+        async with bridging({}, file) as bridge:
+            await until(lambda: bool(primary.sessions and backup.sessions))
+            await bridge.change({"BACKUP_STREAM_KEY": "an0ther"})
+            await until(lambda: len(backup.sessions) == 2)
+            await bridge.change({"AUDIO_SOURCE": "lavfi:sine=frequency=440", "SLATE_TEXT": "Soon"})
+            await until(lambda: bridge.sound.heard)
+            count = len(sounds(primary.sessions[0]))
+            await until(lambda: len(sounds(primary.sessions[0])) > count + 60)
+    assert len(primary.sessions) == 1 and backup.sessions[1].path == "app/an0ther"
+    assert max(loudness(primary.sessions[0].messages)) > 1_000
 
 
 async def test_the_command_ends_in_time_and_leaves_nothing(tmp_path: Path) -> None:

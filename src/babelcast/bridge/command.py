@@ -60,7 +60,7 @@ def playlist(address: str, *, low_delay: bool = False) -> str:
     if low_delay:
         options += ["option probesize 8192", "option analyzeduration 500000"]
     else:
-        options += ["option probesize 1000000", "option analyzeduration 2000000"]
+        options += ["option probesize 1000000", "option analyzeduration 1000000"]
     return "\n".join(["ffconcat version 1.0", f"file '{quoted}'", *options, ""])
 
 

@@ -78,7 +78,8 @@ class SettingsFile:
 
 def deliveries(settings: BridgeSettings, feed_url: str) -> tuple[Delivery, ...]:
     """Primary and backup, as far as they are set. Pure."""
-    spec = SlateSpec(text=settings.slate_text, image=settings.slate_image) if settings.slate == "on" else None
+    # without the text: it is shown only while an encoder starts, and another text must not cost the sessions
+    spec = SlateSpec() if settings.slate == "on" else None
     both = (
         ("primary", settings.primary_rtmp_url, settings.primary_stream_key),
         ("backup", settings.backup_rtmp_url, settings.backup_stream_key),
@@ -214,11 +215,11 @@ class Bridge:
             self._encoder = await choose_encoder(self.settings.video_encoder)
             silence = await silence_aac()
         except BabelcastError as error:
-            self._failed, self._last_error = True, redact(str(error))
+            self._starting, self._failed, self._last_error = False, True, redact(str(error))
+            self._tick()
             raise
         finally:
             self._starting = False
-            self._tick()
         programme = Programme(self.settings, self._encoder, self.sound, silence, self._feed_url, self.events.put)
         self._programme = programme
         self._task = asyncio.create_task(programme.run(), name="bridge programme")
