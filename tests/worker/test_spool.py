@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,22 @@ def test_a_full_disk_is_said_once_and_costs_nothing_else(tmp_path: Path, caplog:
     spool = Spool(tmp_path / "file" / "spool")
     write(spool, 0, 100)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_what_nobody_will_read_any_more_is_removed(tmp_path: Path) -> None:
+    for name in ("left", "alive", "mine"):
+        write(Spool(tmp_path / name), 0, 40)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("not ours")
+    for file in (
+        *(tmp_path / "left").iterdir(),
+        tmp_path / "left",
+        *(tmp_path / "other").iterdir(),
+        tmp_path / "other",
+    ):
+        os.utime(file, (time.time() - 90,) * 2)
+    Spool(tmp_path / "mine").read(EPOCH)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alive", "other"]
 
 
 def test_all_generations_of_a_stream_share_a_folder() -> None:

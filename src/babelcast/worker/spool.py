@@ -6,7 +6,8 @@ reads them and is on air at once, on the same timeline: its epoch is a time of t
 both share. A worker that ends as it was asked to removes them.
 
 A file holds a group of pictures with its sound (two seconds of sound where there are no pictures) and is removed when
-it is too old to be shown: about 10 MB at a delay of 6 s and 6 Mb/s. Writing is best effort; a full disk is said once.
+it is too old to be shown: about 11 MB at a delay of 6 s and 6 Mb/s. Writing is best effort; a full disk is said once.
+What nobody will read any more is removed by the next worker of the machine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import logging
 import os
 import shutil
 import struct
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,7 @@ _SOUND_ALONE_NS = 2 * NS_PER_S
 _MAX_FILE = 64 << 20
 _MAX_BUFFERED = 4 << 20
 _FRESH_NS = 15 * NS_PER_S
+_LEFT_S = 60.0
 _SLACK_NS = 4 * NS_PER_S
 """Kept beyond the delay: a worker's start, and the way back to a key frame."""
 _FRAME_BYTES = 4
@@ -100,6 +103,7 @@ class Spool:
         """What the worker before has left, if it is fresh. Begins with empty files afterwards."""
         found = read_spool(self._folder, now_ns)
         self._clear()
+        sweep(self._folder.parent, time.time())
         return found
 
     def video(self, unit: AccessUnit) -> None:
@@ -132,10 +136,10 @@ class Spool:
         self._close_file()
         self._clear()
 
-    def _put(self, kind: bytes, time: int, pts: int, data: bytes) -> None:
+    def _put(self, kind: bytes, at: int, pts: int, data: bytes) -> None:
         if self._failed or len(self._buffer) > _MAX_BUFFERED:
             return
-        self._buffer += _RECORD.pack(kind, time, pts, len(data))
+        self._buffer += _RECORD.pack(kind, at, pts, len(data))
         self._buffer += data
 
     def _new_file(self, begins_ns: int) -> None:
@@ -204,10 +208,24 @@ def read_spool(folder: Path, now_ns: int) -> Spooled | None:
     return found
 
 
+def sweep(folder: Path, now_s: float) -> None:
+    """Remove what workers left that were killed with all that could have started another one. What is not written to
+    any more is of no use, and one that still lives makes its folder anew."""
+    for spool in folder.iterdir() if folder.is_dir() else ():
+        try:
+            files = list(spool.iterdir()) if spool.is_dir() else [spool]
+            if not files or any(file.suffix != ".spool" for file in files):
+                continue
+            if max(file.stat().st_mtime for file in (*files, spool)) < now_s - _LEFT_S:
+                shutil.rmtree(spool, ignore_errors=True)
+        except OSError:
+            continue  # another worker sweeps as well
+
+
 def _parse(data: memoryview, found: Spooled) -> None:
     caps, at = "", 0
     while at + _RECORD.size <= len(data):
-        kind, time, pts, length = _RECORD.unpack_from(data, at)
+        kind, place, pts, length = _RECORD.unpack_from(data, at)
         at += _RECORD.size
         if at + length > len(data):
             return
@@ -215,9 +233,9 @@ def _parse(data: memoryview, found: Spooled) -> None:
         if kind == _CAPS:
             caps = body.decode()
         elif kind == _SOUND:
-            found.audio.append((time, body))
+            found.audio.append((place, body))
         elif kind in (_KEY, _DELTA):
-            found.video.append(AccessUnit(pts, time, kind == _KEY, body, caps))
+            found.video.append(AccessUnit(pts, place, kind == _KEY, body, caps))
         else:
             return
 
