@@ -23,7 +23,6 @@ from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
 
-_TICK_S = 0.05
 _SETTLE_NS = 300 * NS_PER_MS
 """How long the first units of a connection are looked at before their place is decided."""
 _PICTURE_NS = 20 * NS_PER_MS
@@ -187,7 +186,7 @@ class Ingest:
                 if end is not None:
                     self._begin(connection)
                     return end
-                await (next_tick(_TICK_S) if idle or self._live else asyncio.sleep(0))
+                await (next_tick() if idle or self._live else asyncio.sleep(0))
         finally:
             self._connection = None
             self._end_softly()

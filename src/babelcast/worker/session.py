@@ -7,7 +7,7 @@
                   └─► Listener (separation) ─► SourceAudio.background                 │
                                            └─► speech frames ─► Dubbing (per target)  │
                                                     segments ─► DubTrack              │
-             every 50 ms: Programme.advance: what is due at ``now − delay + lead`` ───┴─► Output
+             every 100 ms: Programme.advance: what is due at ``now − delay + lead`` ───┴─► Output
 
 Every arrow is a call on the event loop's thread; the steps know nothing of each other. Nothing waits: each step
 takes what is there. GStreamer's threads end in appsinks and begin in appsrcs (:mod:`babelcast.gst.bridge`), and
@@ -68,7 +68,6 @@ from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
 
-_TICK_S = 0.05
 LEAD_NS = 100 * NS_PER_MS
 """How long before it is on air a block leaves the timeline: room for a tick and the encoder. Nothing holds it after."""
 _LEAD_IN_NS = 3 * NS_PER_S
@@ -78,7 +77,7 @@ first group of pictures."""
 _CATCH_UP_STEP_NS = 100 * NS_PER_MS
 _LATE_MARGIN_NS = 500 * NS_PER_MS
 _FILE_AHEAD_NS = 2 * NS_PER_S
-_STATUS_EVERY_TICKS = 20
+_STATUS_EVERY_TICKS = 10
 _RECENT_ENTRIES = 1_000
 _FINISH_S = 2.0
 
@@ -277,7 +276,7 @@ class WorkerSession:
     async def _pace(self) -> None:
         while True:
             self.tick()
-            await next_tick(_TICK_S)
+            await next_tick()
 
     def tick(self) -> None:
         """Send what is due now."""
