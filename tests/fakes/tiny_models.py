@@ -106,8 +106,9 @@ def layer_shapes(width: int, inner: int) -> dict[str, tuple[int, ...]]:
 
 
 def whisper(folder: Path, width: int = 32, layers: int = 2, heads: int = 2, words: int = 0) -> Path:
-    """A multilingual Whisper of small layers (of any size, to measure speed), whose decoder says :data:`WHISPER_SAYS` whatever it hears.
+    """A multilingual Whisper of small layers, or of any size to measure speed.
 
+    Its decoder says :data:`WHISPER_SAYS` whatever it hears.
     Each position's encoding points at one token, in a cycle that ends with the end of text; the rest is random and
     small. With a prompt it begins later in the cycle.
     """
