@@ -7,7 +7,7 @@ import fcntl
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,8 @@ Say = Callable[[str], None]
 
 _ENGINES: dict[BackendKind, str] = {"sts": "offline", "tone": "tone"}
 _INSTALL_WITHIN_S = 8.0
+_STEADY_HEAP = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "2"}
+"""For the relay, whose packets of all sizes let glibc's heap grow by 8 MiB an hour otherwise (0.7 with this)."""
 _WORKER_GRACE_S = 3.0
 
 
@@ -185,7 +187,8 @@ async def _mediamtx_binary(config: Config, say: Say) -> Path | None:
 async def _relay(listen: Listen, api_url: str, launch: Launch) -> AsyncIterator[RelayClient]:
     rtmp_port, own_api = listen.rtmp or free_port(listen.host), free_port()
     argv = ["relay", "--host", listen.host, "--rtmp-port", str(rtmp_port), "--api-port", str(own_api)]
-    child = _our_child("relay", [*argv, "--events-url", api_url], f"http://127.0.0.1:{own_api}/healthz", launch)
+    health_url = f"http://127.0.0.1:{own_api}/healthz"
+    child = _our_child("relay", [*argv, "--events-url", api_url], health_url, launch, _STEADY_HEAP)
     client = RelayClient(f"http://127.0.0.1:{own_api}", f"rtmp://{_reachable(listen.host)}:{rtmp_port}")
     async with contextlib.aclosing(client), child.running():
         yield client
@@ -213,7 +216,9 @@ async def _speech_services(config: Config, launch: Launch) -> AsyncIterator[dict
         yield urls
 
 
-def _our_child(name: str, argv: list[str], health_url: str, launch: Launch) -> Child:
+def _our_child(
+    name: str, argv: list[str], health_url: str, launch: Launch, more_env: Mapping[str, str] | None = None
+) -> Child:
     async def healthy() -> bool:
         timeout = aiohttp.ClientTimeout(total=1.0)
         try:
@@ -226,5 +231,5 @@ def _our_child(name: str, argv: list[str], health_url: str, launch: Launch) -> C
         name,
         [sys.executable, "-m", "babelcast", *argv, "--log-format", launch.log_format],
         ready=healthy,
-        env={"PYTHONUNBUFFERED": "1", "BABELCAST_PARENT": str(os.getpid())},
+        env={"PYTHONUNBUFFERED": "1", "BABELCAST_PARENT": str(os.getpid()), **(more_env or {})},
     )
