@@ -173,10 +173,11 @@ def many(clip: Path, folder: Path, count: int, label: str, options: list[str], *
                 readers.append(stack.enter_context(running(*record, str(folder / f"e{i}.flv"))))
             time.sleep(4.0)
             before = machine_cpu_s(), sum(cpu_s(process.pid) for process in workers)
+            first = [target for port in ports for target in status(port)["targets"]]
             time.sleep(seconds)
             busy = machine_cpu_s() - before[0]
             spent = sum(cpu_s(process.pid) for process in workers) - before[1]
-            targets = [target for port in ports for target in status(port)["targets"]]
+            last = [target for port in ports for target in status(port)["targets"]]
             for reader in readers:
                 reader.terminate()
                 reader.wait(10)
@@ -184,8 +185,11 @@ def many(clip: Path, folder: Path, count: int, label: str, options: list[str], *
     published = [access_units(folder / f"e{i}.flv") for i in range(count)]
     missing = sum(lost(source, units) for units in published)
     gaps = sum(sound_gaps(folder / f"e{i}.flv") for i in range(count))
-    dubbed, dropped = (sum(target[key] for target in targets) for key in ("segments", "dropped_segments"))
-    dub = f"{dubbed} / {dropped} | {max(target['fallback_seconds'] for target in targets):.1f} s" if tone_url else " | "
+    told = ("segments", "dropped_segments", "fallback_seconds")
+    dubbed, dropped, fallback = (
+        [after[key] - before[key] for before, after in zip(first, last, strict=True)] for key in told
+    )
+    dub = f"{sum(dubbed)} / {sum(dropped)} | {max(fallback):.1f} s" if tone_url else " | "
     fewest = min(len(units) for units in published)
     share = f"{busy / seconds:.2f} of {os.cpu_count()} | {spent / seconds:.2f}"
     return f"| {count} × {label} | {fewest} | {missing} | {gaps} | {dub} | {share} |"
