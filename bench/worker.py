@@ -144,11 +144,12 @@ def _profile(threads: dict[str, dict[str, float]], seconds: float, names: list[s
 # --- many at once ---
 
 _MANY_HEAD = """\
-| at once | pictures each | lost | sound gaps | segments dubbed / dropped | fallback | busy cores | of that workers |
-|---|---|---|---|---|---|---|---|"""
+| at once | pictures each | lost | sound gaps | dubbed / dropped | fallback | cores: workers | benchmark | machine |
+|---|---|---|---|---|---|---|---|---|"""
 _MANY_FOOT = """
-One publisher and one relay feed all of them, and a recorder takes each output: all of it is in "busy cores", on this
-machine. A sound gap is more than 30 ms between two AAC frames. Fallback is the longest of any stream's.
+One publisher and one relay feed all of them, one speech service answers, and a recorder takes each output: all that is
+in "benchmark". Where "machine" says much more, something else was running too. A sound gap is more than 30 ms
+between two AAC frames. Fallback is the longest of any stream's.
 """
 
 
@@ -172,11 +173,10 @@ def many(clip: Path, folder: Path, count: int, label: str, options: list[str], *
                 record = ["ffmpeg", "-v", "error", "-i", f"{url}/live/b/out/e{i}", "-c", "copy", "-y"]
                 readers.append(stack.enter_context(running(*record, str(folder / f"e{i}.flv"))))
             time.sleep(4.0)
-            before = machine_cpu_s(), sum(cpu_s(process.pid) for process in workers)
+            before = [sum(cpu_s(process.pid) for process in workers), children_cpu_s(), machine_cpu_s()]
             first = [target for port in ports for target in status(port)["targets"]]
             time.sleep(seconds)
-            busy = machine_cpu_s() - before[0]
-            spent = sum(cpu_s(process.pid) for process in workers) - before[1]
+            after = [sum(cpu_s(process.pid) for process in workers), children_cpu_s(), machine_cpu_s()]
             last = [target for port in ports for target in status(port)["targets"]]
             for reader in readers:
                 reader.terminate()
@@ -187,11 +187,12 @@ def many(clip: Path, folder: Path, count: int, label: str, options: list[str], *
     gaps = sum(sound_gaps(folder / f"e{i}.flv") for i in range(count))
     told = ("segments", "dropped_segments", "fallback_seconds")
     dubbed, dropped, fallback = (
-        [after[key] - before[key] for before, after in zip(first, last, strict=True)] for key in told
+        [end[key] - start[key] for start, end in zip(first, last, strict=True)] for key in told
     )
     dub = f"{sum(dubbed)} / {sum(dropped)} | {max(fallback):.1f} s" if tone_url else " | "
     fewest = min(len(units) for units in published)
-    share = f"{busy / seconds:.2f} of {os.cpu_count()} | {spent / seconds:.2f}"
+    cores = [(end - start) / seconds for start, end in zip(before, after, strict=True)]
+    share = f"{cores[0]:.2f} | {cores[1]:.2f} | {cores[2]:.2f} of {os.cpu_count()}"
     return f"| {count} × {label} | {fewest} | {missing} | {gaps} | {dub} | {share} |"
 
 
@@ -302,6 +303,12 @@ def cpu_s(pid: int) -> float:
     """User and system time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def children_cpu_s() -> float:
+    """Processor time so far of all that this benchmark has started and that runs."""
+    children = [task.read_text().split() for task in Path("/proc/self/task").glob("*/children")]
+    return sum(cpu_s(int(pid)) for found in children for pid in found)
 
 
 def machine_cpu_s() -> float:
