@@ -41,9 +41,8 @@ _APPSRC = "format=time is-live={live} block=false max-bytes=0 max-buffers=0 max-
 # chunk-size: the protocol's default of 128 bytes makes 6,000 chunks a second out of 6 Mb/s.
 _RTMP_SINK = "rtmp2sink name=sink sync=false async-connect=true timeout=5 chunk-size=65536 enable-last-sample=false"
 # latency: without it the muxer takes one packet at a time from each track, and wakes the encoder's thread for each.
-# It waits that much longer for a track that brings nothing before it sends the other one alone, and what comes after
-# its turn gets a wrong timestamp: so it is also how long the encoder may be kept from the processor.
-_LIVE_MUXER = "flvmux name=mux streamable=true latency=500000000"
+# It waits that much longer for a track that brings nothing before it sends the other one alone.
+_LIVE_MUXER = "flvmux name=mux streamable=true latency=200000000"
 _MUXERS = {
     ".mp4": "mp4mux name=mux faststart=true",
     ".m4v": "mp4mux name=mux faststart=true",
