@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from babelcast.errors import PublishError
 from babelcast.gst.bridge import End, buffer_of, poll_end
 from babelcast.gst.runtime import NONE_NS, Gst, system_clock
-from babelcast.units import AccessUnit, samples_to_ns
+from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit, samples_to_ns
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,12 @@ _APPSRC = "format=time is-live={live} block=false max-bytes=0 max-buffers=0 max-
 # chunk-size: the protocol's default of 128 bytes makes 6,000 chunks a second out of 6 Mb/s.
 _RTMP_SINK = "rtmp2sink name=sink sync=false async-connect=true timeout=5 chunk-size=65536 enable-last-sample=false"
 # latency: without it the muxer takes one packet at a time from each track, and wakes the encoder's thread for each.
-# It waits that much longer for a track that brings nothing before it sends the other one alone.
-_LIVE_MUXER = "flvmux name=mux streamable=true latency=200000000"
+# It waits that much longer for a track that brings nothing before it sends the other one alone. What comes after its
+# turn then gets a wrong timestamp, so while both tracks come the muxer is made to wait long: a process that was kept
+# from the processor for a second is late with both, and muxes them in order.
+_LIVE_MUXER = f"flvmux name=mux streamable=true latency={200 * NS_PER_MS}"
+_PATIENCE_NS = {True: 3 * NS_PER_S, False: 200 * NS_PER_MS}
+_SOUND_ALONE_NS = 500 * NS_PER_MS
 _MUXERS = {
     ".mp4": "mp4mux name=mux faststart=true",
     ".m4v": "mp4mux name=mux faststart=true",
@@ -86,6 +90,7 @@ class PublishPipeline:
         self._caps = ""
         self._connected = False
         self._last_dts_ns = -1
+        self._patient = False
 
     def start(self) -> None:
         """Begin to connect (or open the file); never blocks. What goes wrong is seen in :meth:`poll_end`."""
@@ -141,11 +146,19 @@ class PublishPipeline:
         if not unit.key:
             buffer.set_flags(Gst.BufferFlags.DELTA_UNIT)
         self._video.push_buffer(buffer)
+        self._be_patient(True)
 
     def push_audio(self, pcm: bytes, start_ns: int, samples: int) -> None:
         """``pcm`` S16LE stereo of ``samples`` samples that are heard at ``start_ns`` running time."""
         pts = max(0, start_ns - samples_to_ns(AAC_PRIMING_SAMPLES))
         self._audio.push_buffer(buffer_of(pcm, pts, duration_ns=samples_to_ns(samples)))
+        if start_ns - self._last_dts_ns > _SOUND_ALONE_NS:
+            self._be_patient(False)
+
+    def _be_patient(self, patient: bool) -> None:
+        if self._live and patient != self._patient:
+            self._patient = patient
+            self._pipeline.get_by_name("mux").set_property("latency", _PATIENCE_NS[patient])
 
     def poll_end(self) -> End | None:
         """Why the session has ended, None while it has not."""
