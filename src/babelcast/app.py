@@ -6,19 +6,23 @@ import contextlib
 import fcntl
 import logging
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+from pydantic import SecretStr
 
+from babelcast.bridge.settings import load as load_bridge_settings
 from babelcast.config import Config, Listen
 from babelcast.errors import ConfigError, MediaServerError
 from babelcast.media_server.base import MediaServer
 from babelcast.media_server.install import ensure_mediamtx, find_mediamtx
 from babelcast.media_server.mediamtx import MediaMtx, Ports, run_mediamtx
 from babelcast.media_server.relay.client import RelayClient
+from babelcast.orchestrator.bridge import BridgeAddress
 from babelcast.orchestrator.egress_process import EgressProcess
 from babelcast.orchestrator.launchers.process import ProcessLauncher
 from babelcast.orchestrator.service import Options, Orchestrator
@@ -76,22 +80,30 @@ async def running(config: Config, launch: Launch, say: Say) -> AsyncIterator[App
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_only_one(launch.state_dir))
         _check_ports(config)
+        if config.bridge.env_file is not None:
+            load_bridge_settings(os.environ, config.bridge.env_file)  # a wrong one is said now, by file and line
         api_url = f"http://{_reachable(config.listen.api_host)}:{config.listen.api}"
         say("starting the media server")
         server = await stack.enter_async_context(_media_server(config, api_url, launch, say))
         say("starting the speech service")
         speech = await stack.enter_async_context(_speech_services(config, launch))
         store = stack.enter_context(contextlib.closing(Store.in_directory(launch.state_dir)))
+        bridge = _bridge_address(config)
         journal_dir = launch.journal_dir or launch.state_dir / "journal"
         orchestrator = Orchestrator(
             config,
             server,
             ProcessLauncher(launch.state_dir, orphans="die", stop_grace_s=_WORKER_GRACE_S),
             store,
-            Options(speech_urls=speech, journal_dir=journal_dir, stop_grace_s=_WORKER_GRACE_S),
+            Options(speech_urls=speech, journal_dir=journal_dir, bridge=bridge, stop_grace_s=_WORKER_GRACE_S),
             egress=EgressProcess(launch.state_dir, orphans="die"),
         )
         await stack.enter_async_context(orchestrator.running())
+        if bridge is not None:  # after the orchestrator, which sees its stream come and go
+            assert config.bridge.env_file is not None
+            say("starting the media bridge")
+            child = _bridge(config.bridge.env_file, bridge, launch)
+            await stack.enter_async_context(child.running())
         rtmp = server.publish_url("").rstrip("/")
         yield App(server.name, rtmp, orchestrator.api_url)
 
@@ -214,6 +226,21 @@ async def _speech_services(config: Config, launch: Launch) -> AsyncIterator[dict
                 _our_child(f"speech service ({kind})", argv, f"{urls[kind]}/healthz", launch).running()
             )
         yield urls
+
+
+def _bridge_address(config: Config) -> BridgeAddress | None:
+    """Where our own bridge is going to answer, with a token that nobody else knows."""
+    if config.bridge.env_file is None:
+        return None
+    return BridgeAddress(f"http://127.0.0.1:{free_port()}", SecretStr(secrets.token_urlsafe(32)))
+
+
+def _bridge(env_file: Path, address: BridgeAddress, launch: Launch) -> Child:
+    assert address.token is not None
+    port = address.url.rpartition(":")[2]
+    argv = ["bridge", "--env-file", str(env_file), "--port", port, "--rtmp-port", str(free_port()), "--stay"]
+    token = {"BABELCAST_API_TOKEN": address.token.get_secret_value()}
+    return _our_child("media bridge", argv, f"{address.url}/healthz", launch, token)
 
 
 def _our_child(

@@ -219,6 +219,23 @@ class MediaMtxSettings(_Section):
     api: str | None = Field(default=None, pattern=r"^https?://\S+$")
 
 
+class Bridge(_Section):
+    """The media bridge. ``env_file``: ``babelcast up`` runs one with these settings; ``api``: one that runs elsewhere,
+    and ``token`` is its API's."""
+
+    env_file: Path | None = None
+    api: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    token: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _ours_or_theirs(self) -> Bridge:
+        if self.env_file is not None and self.api is not None:
+            raise ValueError("env_file is for a bridge that babelcast starts, and api names one that runs: give one")
+        if self.token is not None and self.api is None:
+            raise ValueError("token is for a bridge that runs elsewhere: give api as well")
+        return self
+
+
 class Limits(_Section):
     """Bounds of one machine."""
 
@@ -235,6 +252,7 @@ class Config(_Section):
     speech: Speech = Speech()
     gemini: Gemini = Gemini()
     openai: OpenAi = OpenAi()
+    bridge: Bridge = Bridge()
     api_token: SecretStr | None = None
     state_dir: Path | None = None
     """Where the state database and the workers' files live; ``~/.local/state/babelcast`` by default."""

@@ -18,7 +18,9 @@ BridgeState = Literal["stopped", "starting", "live", "slate", "waiting", "failed
 
 
 class _Shown(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """Members that a newer bridge adds are ignored by those who read it."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class SourceStatus(_Shown):

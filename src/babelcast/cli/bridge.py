@@ -45,11 +45,19 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
     type=click.IntRange(0, 65535),
     help="The programme can be played there, on this machine; 0: a free one.",
 )
+@click.option("--stay", is_flag=True, help="Where the programme can't be started, go on, and let the API say why.")
 @click.option("--dry-run", is_flag=True, help="Print the settings and ffmpeg's commands, secrets masked, and end.")
 @log_format_option
 @log_level_option
 def command(
-    env_file: Path | None, host: str, port: int, rtmp_port: int, dry_run: bool, log_format: LogFormat, log_level: str
+    env_file: Path | None,
+    host: str,
+    port: int,
+    rtmp_port: int,
+    stay: bool,
+    dry_run: bool,
+    log_format: LogFormat,
+    log_level: str,
 ) -> None:
     """SRT, RTSP, RTMP or a file in; H.264 and AAC out by RTMP or RTMPS to two destinations at once.
 
@@ -65,7 +73,7 @@ def command(
     if dry_run:
         run_until_signalled(_dry_run(env_file))
     else:
-        run_until_signalled(_serve(env_file, host, port, rtmp_port, SecretStr(token) if token else None))
+        run_until_signalled(_serve(env_file, host, port, rtmp_port, SecretStr(token) if token else None, stay))
 
 
 async def _dry_run(env_file: Path | None) -> None:
@@ -78,7 +86,9 @@ async def _dry_run(env_file: Path | None) -> None:
     click.echo(plan(settings, encoder))
 
 
-async def _serve(env_file: Path | None, host: str, port: int, rtmp_port: int, token: SecretStr | None) -> None:
+async def _serve(
+    env_file: Path | None, host: str, port: int, rtmp_port: int, token: SecretStr | None, stay: bool
+) -> None:
     from babelcast.bridge.api import create_app
     from babelcast.bridge.service import Bridge, SettingsFile
     from babelcast.media_server.relay.server import Relay
@@ -92,10 +102,19 @@ async def _serve(env_file: Path | None, host: str, port: int, rtmp_port: int, to
         port = await stack.enter_async_context(serving(create_app(bridge, token), host, port, key="--port"))
         stack.enter_context(_hang_up(bridge))
         if bridge.settings.autostart == "on":
-            await bridge.start()
+            await _start(bridge, stay)
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"ready: API http://{shown}:{port}/docs · programme {bridge.status().feed_url}")
         await asyncio.Event().wait()
+
+
+async def _start(bridge: Bridge, stay: bool) -> None:
+    try:
+        await bridge.start()
+    except BabelcastError as error:
+        if not stay:
+            raise
+        log.error("the programme can't be started: %s", error)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import click
 from babelcast.cli.options import config_option, default_state_dir, log_format_option, log_level_option
 from babelcast.cli.running import run_until_signalled
 from babelcast.config import Config, load_config
-from babelcast.errors import MediaServerError
+from babelcast.errors import ConfigError, MediaServerError
 from babelcast.media_server.base import MediaServer
 from babelcast.media_server.mediamtx import MediaMtx
 from babelcast.media_server.relay.client import RelayClient
@@ -58,6 +58,13 @@ def command(
     """
     setup_logging(log_format, log_level)
     config = load_config(config_file) if config_file else Config()
+    if config.bridge.env_file is not None:
+        raise ConfigError(
+            "only `babelcast up` starts a media bridge",
+            file=str(config_file),
+            key="bridge.env_file",
+            hint="start `babelcast bridge` yourself, and name its API by bridge.api",
+        )
     api = media_server_api or config.mediamtx.api or DEFAULT_API
     state_dir = state_dir or config.state_dir or default_state_dir()
     orphans: OrphanPolicy = "adopt" if workers_at_exit == "keep" else "die"

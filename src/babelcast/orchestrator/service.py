@@ -17,6 +17,7 @@ from babelcast.errors import ControlsError
 from babelcast.media_server.base import MediaServer
 from babelcast.orchestrator import dumps
 from babelcast.orchestrator.api import create_app
+from babelcast.orchestrator.bridge import BridgeAddress, BridgeClient, bridge_router
 from babelcast.orchestrator.captions import Captions, captions_router
 from babelcast.orchestrator.controls import ControlsBook
 from babelcast.orchestrator.desired import DEFAULT_SOURCE_GRACE_S, Settings
@@ -45,6 +46,8 @@ class Options:
     """Base address of the service behind each kind of backend, as ``up`` started it; else it is the config's."""
     journal_dir: Path | None = None
     """Workers write their segment journals to ``journal_dir/<stream id>``."""
+    bridge: BridgeAddress | None = None
+    """The media bridge that ``up`` started; else it is the config's."""
     source_grace_s: float = DEFAULT_SOURCE_GRACE_S
     poll_s: float = 1.0
     stop_grace_s: float = 5.0
@@ -120,6 +123,8 @@ class Orchestrator:
             app = create_app(self, events_router(self._loop.wake, self._metrics), self._config.api_token)
             captions = Captions(options.journal_dir, self._languages)
             app.include_router(captions_router(captions))
+            bridge = options.bridge or BridgeAddress.of(self._config.bridge)
+            app.include_router(bridge_router(BridgeClient(session, bridge) if bridge else None))
             self._port = await stack.enter_async_context(serving(app, listen.api_host, listen.api))
             stack.callback(captions.close)  # before the server, which waits for its answers
             log.info("the API answers at %s", self.api_url)
