@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Protocol
 
-from fastapi import APIRouter, FastAPI, Header, HTTPException, Path, Query
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import SecretStr
@@ -14,12 +14,14 @@ from babelcast.egress.status import DestinationStatus
 from babelcast.errors import ControlsError
 from babelcast.orchestrator import problems
 from babelcast.orchestrator.docs_page import docs_page
+from babelcast.orchestrator.login import Login, session_router, who
 from babelcast.orchestrator.views import EventView, HealthView, StreamView, Views
 from babelcast.spec import STREAM_ID_PATTERN, Controls, ControlsPatch, DumpSpec, DumpStatus, SegmentEntry, revision_of
 
 Id = Annotated[str, Path(pattern=f"^{STREAM_ID_PATTERN}$", description="stream id")]
 Name = Annotated[str, Path(max_length=63, description="destination")]
 Tail = Annotated[int, Query(ge=1, le=5000)]
+Who = Annotated[str, Depends(who)]
 
 
 class Service(Protocol):
@@ -28,17 +30,17 @@ class Service(Protocol):
     @property
     def views(self) -> Views: ...
 
-    def restart(self, stream_id: str) -> None: ...
+    async def restart(self, stream_id: str, who: str) -> None: ...
 
     async def change_controls(
-        self, stream_id: str, patch: ControlsPatch, revision: int | None
+        self, stream_id: str, patch: ControlsPatch, revision: int | None, who: str
     ) -> tuple[Controls, bool]: ...
 
     async def dumps(
         self, stream_id: str, method: Literal["GET", "POST", "DELETE"], spec: DumpSpec | None = None
     ) -> DumpStatus: ...
 
-    async def choose_destination(self, stream_id: str, name: str, enabled: bool) -> None: ...
+    async def choose_destination(self, stream_id: str, name: str, enabled: bool, who: str) -> None: ...
 
     async def logs(self, stream_id: str, tail: int) -> list[str]: ...
 
@@ -58,6 +60,7 @@ def create_app(service: Service, events: APIRouter, token: SecretStr | None) -> 
         redirect_slashes=False,
     )
     problems.install(app, token)
+    app.include_router(session_router(Login(token) if token is not None else None))
     app.include_router(_streams(service))
     app.include_router(_destinations(service))
     app.include_router(_service(service))
@@ -96,11 +99,11 @@ def _streams(service: Service) -> APIRouter:
         return found
 
     @router.post("/{stream_id}/restart", status_code=202, summary="Replace the worker; also ends a back-off")
-    async def restart(stream_id: Id) -> StreamView:
+    async def restart(stream_id: Id, who: Who) -> StreamView:
         _known(service, stream_id)
         if not service.views.on_air(stream_id):
             raise HTTPException(409, f"stream {stream_id} is not on air")
-        service.restart(stream_id)
+        await service.restart(stream_id, who)
         return await service.views.stream(stream_id)
 
     @router.get("/{stream_id}/controls", summary="What can be changed on air, as it is set")
@@ -112,11 +115,15 @@ def _streams(service: Service) -> APIRouter:
 
     @router.patch("/{stream_id}/controls", summary="Change some of it, without a restart and without a click")
     async def change_controls(
-        stream_id: Id, patch: ControlsPatch, response: Response, if_match: Annotated[str | None, Header()] = None
+        stream_id: Id,
+        patch: ControlsPatch,
+        response: Response,
+        who: Who,
+        if_match: Annotated[str | None, Header()] = None,
     ) -> Controls:
         _known(service, stream_id)
         try:
-            changed, delivered = await service.change_controls(stream_id, patch, revision_of(if_match))
+            changed, delivered = await service.change_controls(stream_id, patch, revision_of(if_match), who)
         except ControlsError as error:
             raise HTTPException(error.status, str(error)) from error
         response.status_code = 200 if delivered else 202
@@ -168,15 +175,15 @@ def _destinations(service: Service) -> APIRouter:
         return service.views.destinations(stream_id)
 
     @router.post("/{name}/start", status_code=202, summary="Send to it from now on, also after a restart")
-    async def start(stream_id: Id, name: Name) -> DestinationStatus:
+    async def start(stream_id: Id, name: Name, who: Who) -> DestinationStatus:
         one(stream_id, name)
-        await service.choose_destination(stream_id, name, True)
+        await service.choose_destination(stream_id, name, True, who)
         return one(stream_id, name)
 
     @router.post("/{name}/stop", status_code=202, summary="Stop sending to it, also after a restart")
-    async def stop(stream_id: Id, name: Name) -> DestinationStatus:
+    async def stop(stream_id: Id, name: Name, who: Who) -> DestinationStatus:
         one(stream_id, name)
-        await service.choose_destination(stream_id, name, False)
+        await service.choose_destination(stream_id, name, False, who)
         return one(stream_id, name)
 
     return router

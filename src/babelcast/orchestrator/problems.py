@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import http
 import logging
 from collections.abc import Awaitable, Callable
@@ -16,13 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from babelcast.errors import BabelcastError
+from babelcast.orchestrator.login import COOKIE, SESSION_PATH, Login
 from babelcast.telemetry.redact import redact
 
 log = logging.getLogger(__name__)
 
 EVENTS_PREFIX = "/v1/media/events/"
 MAX_BODY = 64 * 1024
-_OPEN_PATHS = {"/healthz", "/docs", "/openapi.json"}
+_OPEN_PATHS = {"/healthz", "/docs", "/openapi.json", "/", "/favicon.ico", SESSION_PATH}
+_OPEN_PREFIXES = ("/console/",)
+"""The operator's page itself: it holds nothing but how to ask."""
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
@@ -37,7 +39,9 @@ def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, 
 
 
 def install(app: FastAPI, token: SecretStr | None) -> None:
-    """Make every error of ``app`` a problem, and check every request before it is routed."""
+    """Make every error of ``app`` a problem, and check every request before it is routed: it carries ``token`` or the
+    cookie of a login with it."""
+    login = Login(token) if token is not None else None
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -57,7 +61,7 @@ def install(app: FastAPI, token: SecretStr | None) -> None:
 
     @app.middleware("http")
     async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        refused = _refusal(request, token)
+        refused = _refusal(request, login)
         if refused is not None:
             return refused
         try:
@@ -67,15 +71,20 @@ def install(app: FastAPI, token: SecretStr | None) -> None:
             return problem(500, "something went wrong here; the log has it", instance=request.url.path)
 
 
-def _refusal(request: Request, token: SecretStr | None) -> Response | None:
-    if token is None:
+def _refusal(request: Request, login: Login | None) -> Response | None:
+    by_cookie = False
+    if login is None:
         refused = _foreign(request)
         if refused is not None:
             return refused
-    elif not _may_pass(request, token):
-        return problem(401, "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
+    elif not _may_pass(request, login):
+        by_cookie = login.is_session(request.cookies.get(COOKIE))
+        if not by_cookie:
+            return problem(401, "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
     if request.method not in _SAFE_METHODS:
         origin = request.headers.get("origin")
+        if origin is None and by_cookie:  # browsers send it; without one it can't be told whose page asks
+            return problem(403, "a request with a cookie must say its origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
             return problem(403, "pages of another origin may not change anything here")
         return _oversized(request)
@@ -91,14 +100,14 @@ def _foreign(request: Request) -> Response | None:
     return problem(403, "call it as 127.0.0.1 or localhost, or set api_token")
 
 
-def _may_pass(request: Request, token: SecretStr) -> bool:
+def _may_pass(request: Request, login: Login) -> bool:
     path = request.url.path
-    if path in _OPEN_PATHS:
+    if path in _OPEN_PATHS or path.startswith(_OPEN_PREFIXES):
         return True
     if path.startswith(EVENTS_PREFIX) and request.client is not None and request.client.host in _LOOPBACK:
         return True  # hooks of a media server on this machine; events are hints and tell nothing
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), token.get_secret_value().encode())
+    return scheme.lower() == "bearer" and login.is_token(given)
 
 
 def _oversized(request: Request) -> Response | None:

@@ -13,7 +13,7 @@ import aiohttp
 
 from babelcast.clock import Clock, MonotonicClock
 from babelcast.config import Config
-from babelcast.errors import ControlsError
+from babelcast.errors import BabelcastError, ControlsError
 from babelcast.media_server.base import MediaServer
 from babelcast.orchestrator import dumps
 from babelcast.orchestrator.api import create_app
@@ -33,9 +33,6 @@ from babelcast.orchestrator.views import EventView, Views
 from babelcast.spec import BackendKind, Controls, ControlsPatch, DumpSpec, DumpStatus
 
 log = logging.getLogger(__name__)
-
-_OPERATOR = "operator"
-"""Who calls the API: there is one token, and whoever has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,26 +148,29 @@ class Orchestrator:
         """Look at the media server at once."""
         self._loop.wake()
 
-    def restart(self, stream_id: str) -> None:
+    async def restart(self, stream_id: str, who: str) -> None:
+        """Replace the worker. ``who``, here and below: the operator's name, for the events."""
         self._loop.restart(stream_id)
+        with contextlib.suppress(BabelcastError):  # a full disk must not keep an operator from the air
+            await self._store.call(Store.add_event, "restart_requested", stream_id, f"{who}: restart")
 
-    async def choose_destination(self, stream_id: str, name: str, enabled: bool) -> None:
+    async def choose_destination(self, stream_id: str, name: str, enabled: bool, who: str) -> None:
         """Start or stop sending to a destination; outlives a restart."""
         kind = "destination_started" if enabled else "destination_stopped"
         await self._store.call(Store.choose_destination, stream_id, name, enabled)
-        await self._store.call(Store.add_event, kind, stream_id, name)
+        await self._store.call(Store.add_event, kind, stream_id, f"{who}: {name}")
         self._forwarding.choose(stream_id, name, enabled)
         self._loop.wake()
 
     async def change_controls(
-        self, stream_id: str, patch: ControlsPatch, revision: int | None
+        self, stream_id: str, patch: ControlsPatch, revision: int | None, who: str
     ) -> tuple[Controls, bool]:
         """Change what is on air, without a restart; outlives the worker. Returns the controls, and whether the worker
         has them already. Raises ControlsError."""
         source = self._loop.wanted.sources.get(stream_id) if self._loop.wanted else None
         if source is None:
             raise ControlsError(f"stream {stream_id} is not on air", 409)
-        return await self._controls.change(source.spec, self._loop.latest(stream_id), patch, revision, _OPERATOR)
+        return await self._controls.change(source.spec, self._loop.latest(stream_id), patch, revision, who)
 
     async def dumps(
         self, stream_id: str, method: Literal["GET", "POST", "DELETE"], spec: DumpSpec | None = None
