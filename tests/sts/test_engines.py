@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.fakes.tiny_models import WHISPER_SAYS, many, opus, tone_voice, whispe
 from babelcast.cli.sts import command
 from babelcast.errors import ConfigError, MissingDependencyError, UnsupportedLanguageError
 from babelcast.sts.asr.whisper import WhisperEngine
+from babelcast.sts.batching import BatchSettings
 from babelcast.sts.chain import ChainEngine
 from babelcast.sts.device import Compute
 from babelcast.sts.engine import Spoken
@@ -57,6 +59,26 @@ def dub(engine: ChainEngine, pcm: bytes) -> list[object]:
         return found + list(session.finish())
     finally:
         session.close()
+
+
+@pytest.mark.integration
+def test_sessions_at_once_share_the_models_calls(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("babelcast.sts.session.plausible", lambda transcript, translation: True)
+    pcm = silence(0.6) + flite("Good evening and welcome to the harbor festival.") + silence(1.0)
+    # alone, so that there is something to compare with; together, each pass waits for its company
+    said = {}
+    for count, batch in ((1, BatchSettings(size=1)), (3, BatchSettings(size=3, wait_s=0.5))):
+        engine = chain(models, batch=batch)
+        try:
+            engine.preload()
+            with ThreadPoolExecutor(count) as threads:
+                outputs = list(threads.map(lambda _: dub(engine, pcm), range(count)))  # noqa: B023 - used at once
+            said[count] = [[s.message.translation for s in found if isinstance(s, Spoken)] for found in outputs]
+            asr, mt = engine.batches[:2]
+        finally:
+            engine.close()
+    assert said[1][0] and said[3] == said[1] * 3
+    assert asr.items > sum(asr.sizes) and mt.items > sum(mt.sizes)
 
 
 @pytest.mark.integration
@@ -149,6 +171,7 @@ def test_nothing_is_said_for_noise_and_silence_even_by_a_model_that_always_speak
 def test_the_service_runs_without_torch(models: dict[str, Path]) -> None:
     code = f"""
 import sys
+from concurrent.futures import ThreadPoolExecutor
 sys.modules["torch"] = None  # importing it raises
 import babelcast.sts.app, babelcast.sts.serve
 assert "ctranslate2" not in sys.modules and "faster_whisper" not in sys.modules, "loaded before it is needed"

@@ -45,7 +45,22 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--compute-type", default="auto", show_default=True, help="int8, float16, … of the neural engines.")
 @click.option("--threads", default=0, type=click.IntRange(0, 256), help="CPU threads of one model; 0: the library's.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Clauses at once per engine.")
+@click.option(
+    "--batch",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="Clauses of several sessions that a neural engine takes as one batch; 1 joins none.",
+)
+@click.option(
+    "--batch-wait",
+    "batch_wait_ms",
+    default=4.0,
+    show_default=True,
+    type=click.FloatRange(0, 1_000),
+    help="Milliseconds that a clause waits for others to be batched with.",
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Batches at once per engine.")
 @click.option(
     "--glossary",
     type=_FILE,
@@ -85,6 +100,8 @@ def command(
     device: Device,
     compute_type: str,
     threads: int,
+    batch: int,
+    batch_wait_ms: float,
     workers: int,
     glossary: Path | None,
     token: str | None,
@@ -121,12 +138,14 @@ def command(
 
         engine = ToneEngine()
     else:
+        from babelcast.sts.batching import BatchSettings
         from babelcast.sts.engines import EngineSettings, build
         from babelcast.sts.glossary import load_glossary
 
         terms = load_glossary(glossary) if glossary else ()
         compute = Compute(device, compute_type, threads)
-        engine = build(EngineSettings(asr, mt, tts, compute, workers=workers, terms=terms))
+        batches = BatchSettings(batch, batch_wait_ms / 1e3, workers)
+        engine = build(EngineSettings(asr, mt, tts, compute, batch=batches, terms=terms))
 
     session_s = max_session_hours * 3600 if max_session_hours else None
     limits = Limits(sessions=max_sessions, capacity=capacity, session_s=session_s)

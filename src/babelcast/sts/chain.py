@@ -18,6 +18,7 @@ import soxr
 
 from babelcast.errors import SpeechError, UnsupportedLanguageError
 from babelcast.sts.asr.base import AsrEngine, AsrOptions, Recognizer, Word
+from babelcast.sts.batching import BatchStats
 from babelcast.sts.denoise import WINDOW, Denoiser
 from babelcast.sts.engine import FragmentResult
 from babelcast.sts.mt.base import Term, Translator, primary
@@ -89,12 +90,14 @@ class ChainEngine:
         *,
         terms: Sequence[Term] = (),
         vad: Callable[[], Vad] = SileroVad,
+        batches: Sequence[BatchStats] = (),
     ) -> None:
         self._asr = asr
         self._translator = translator
         self._synthesizer = synthesizer
         self._terms = tuple(terms)
         self._vad = vad
+        self.batches = tuple(batches)
         self._preloading = threading.Lock()
 
     @property

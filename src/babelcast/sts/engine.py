@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from babelcast.sts.batching import BatchStats
 from babelcast.units import Pcm
 from babelcast.wire import Language, Partial, Progress, Segment, StageTimes, Start, Voice
 
@@ -57,6 +58,11 @@ class Engine(Protocol):
 
     @property
     def voices(self) -> tuple[Voice, ...]: ...
+
+    @property
+    def batches(self) -> tuple[BatchStats, ...]:
+        """Of those of its models that join the calls of several sessions."""
+        ...
 
     def preload(self) -> None:
         """Do what would make the next session slow to open."""

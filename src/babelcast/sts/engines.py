@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from babelcast.errors import ConfigError
 from babelcast.models.cache import is_path
 from babelcast.sts.asr.base import AsrEngine
+from babelcast.sts.batching import Batching, BatchSettings
 from babelcast.sts.chain import ChainEngine
 from babelcast.sts.device import Compute
 from babelcast.sts.mt.base import Term, Translator
@@ -48,13 +49,14 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """``workers``: clauses that each neural engine works on at once. ``spares``: pocketsphinx decoders kept loaded."""
+    """``batch``: how the calls of several sessions are joined in neural engines; where an engine can't join them
+    (sherpa-onnx), its ``workers`` are calls at once. ``spares``: pocketsphinx decoders kept loaded."""
 
     asr: str = "pocketsphinx"
     mt: tuple[str, ...] = ("apertium",)
     tts: tuple[str, ...] = ("espeak-ng",)
     compute: Compute = field(default_factory=Compute)
-    workers: int = 1
+    batch: BatchSettings = field(default_factory=BatchSettings)
     spares: int = 1
     terms: tuple[Term, ...] = ()
 
@@ -88,6 +90,7 @@ def build(settings: EngineSettings) -> ChainEngine:
             terms=settings.terms,
             # the newer Silero comes with faster-whisper, and costs a tenth
             vad=SileroV6Vad if settings.asr.startswith("faster-whisper") else SileroVad,
+            batches=[made.batches for made in (asr, *translators, *synthesizers) if isinstance(made, Batching)],
         )
         undo.pop_all()
         return engine
@@ -102,7 +105,7 @@ def make_asr(settings: EngineSettings) -> AsrEngine:
     from babelcast.sts.asr.whisper import WhisperEngine, WhisperSettings
 
     name = spec.model if is_path(spec.model) else f"faster-whisper-{spec.model.removeprefix('faster-whisper-')}"
-    return WhisperEngine(name, settings.compute, WhisperSettings(workers=settings.workers))
+    return WhisperEngine(name, settings.compute, WhisperSettings(batch=settings.batch))
 
 
 def make_translator(text: str, settings: EngineSettings) -> Translator:
@@ -113,7 +116,7 @@ def make_translator(text: str, settings: EngineSettings) -> Translator:
         return ApertiumTranslator()
     from babelcast.sts.mt.ct2 import Ct2Translator
 
-    return Ct2Translator(spec.model, settings.compute, workers=settings.workers)
+    return Ct2Translator(spec.model, settings.compute, batch=settings.batch)
 
 
 def make_synthesizer(text: str, settings: EngineSettings) -> Synthesizer:
@@ -124,7 +127,7 @@ def make_synthesizer(text: str, settings: EngineSettings) -> Synthesizer:
         return EspeakSynthesizer()
     from babelcast.sts.tts.sherpa import SherpaSynthesizer
 
-    return SherpaSynthesizer(spec.model, settings.compute, workers=settings.workers)
+    return SherpaSynthesizer(spec.model, settings.compute, workers=settings.batch.workers)
 
 
 def _one_translator(members: list[Translator]) -> Translator:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from babelcast.sts.batching import SIZES, WAITS_S, BatchStats
 from babelcast.sts.gpu import GpuCollector
 from babelcast.wire import StageTimes
 
@@ -38,3 +44,26 @@ class Metrics:
         for stage in ("vad", "asr", "mt", "tts", "fit"):
             if spent := getattr(stages, f"{stage}_ms"):
                 self.stage.labels(stage).observe(spent / 1e3)
+
+
+class BatchCollector(Collector):
+    """``sts_batch_size`` and ``sts_batch_wait_seconds`` by engine; no series where no engine joins calls."""
+
+    def __init__(self, batches: Sequence[BatchStats]) -> None:
+        self._batches = tuple(batches)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        if not self._batches:
+            return
+        sizes = HistogramMetricFamily("sts_batch_size", "Clauses that a model took at once", labels=["engine"])
+        waits = HistogramMetricFamily("sts_batch_wait_seconds", "Wait of a clause for its batch", labels=["engine"])
+        for stats in self._batches:
+            sizes.add_metric([stats.engine], _cumulated(SIZES, stats.sizes), float(stats.items))
+            waits.add_metric([stats.engine], _cumulated(WAITS_S, stats.waits), stats.waited_s)
+        yield from (sizes, waits)
+
+
+def _cumulated(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Prometheus counts in each bucket what is in the smaller ones as well."""
+    edges = [*(str(float(bound)) for bound in bounds), "+Inf"]
+    return list(zip(edges, map(float, accumulate(counts)), strict=True))

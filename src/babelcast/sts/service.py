@@ -16,7 +16,7 @@ from babelcast.errors import BabelcastError, SpeechUnavailableError
 from babelcast.sts.admission import AdmissionSettings, Factor, refusal
 from babelcast.sts.auth import Clients
 from babelcast.sts.engine import Engine
-from babelcast.sts.metrics import Metrics
+from babelcast.sts.metrics import BatchCollector, Metrics
 from babelcast.sts.resume import Resumption
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ class Service:
         self.resumption = resumption or Resumption()
         self.admin_token = admin_token
         self.metrics = Metrics()
+        self.metrics.registry.register(BatchCollector(engine.batches))
         self.metrics.queue.set_function(lambda: sum(stream.queued_s for stream in self.streams))
         self.streams: set[Member] = set()
         self.handshakes = 0

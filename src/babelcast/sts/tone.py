@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from babelcast.errors import SpeechError
+from babelcast.sts.batching import BatchStats
 from babelcast.sts.engine import FragmentResult, Output, Spoken
 from babelcast.units import NS_PER_MS, Pcm, samples_to_ns
 from babelcast.wire import Language, Progress, Segment, StageTimes, Start, Voice
@@ -140,6 +141,10 @@ class ToneEngine:
     stages = ("tone (mock)", "tone (mock)", "tone (mock)")
     languages = (Language(source="en", target="es"), Language(source="es", target="en"))
     voices = tuple(Voice(name="tone", language=tag, gender="neutral", engine="tone (mock)") for tag in ("es", "en"))
+
+    @property
+    def batches(self) -> tuple[BatchStats, ...]:
+        return ()
 
     def preload(self) -> None:
         """Nothing to load."""

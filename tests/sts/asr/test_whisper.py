@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,15 @@ from tests.fakes.tiny_models import WHISPER_SAYS, whisper
 
 from babelcast.errors import ConfigError, MissingDependencyError, SpeechUnavailableError, UnsupportedLanguageError
 from babelcast.sts.asr.base import AsrOptions, Word
-from babelcast.sts.asr.whisper import (
-    Hypothesis,
-    Request,
-    WhisperEngine,
-    WhisperRecognizer,
-    WhisperSettings,
-    whisper_code,
-)
+from babelcast.sts.asr.whisper import WhisperEngine, WhisperRecognizer, WhisperSettings, whisper_code
+from babelcast.sts.asr.whisper_model import Hypothesis, Request
+from babelcast.sts.batching import BatchSettings
 from babelcast.sts.device import Compute
+from babelcast.units import Pcm
 
 SCRIPT = "we saw ten ships near town today while people danced there until the sun was gone and we went home".split()
 WORD_MS = 400
+CPU = Compute(device="cpu", threads=1)
 
 
 class ScriptedWhisper:
@@ -173,6 +171,64 @@ def test_the_real_library_decodes_a_tiny_model_without_the_network(
     engine.close()
     with pytest.raises(SpeechUnavailableError):
         engine.open()
+
+
+def sounds(count: int) -> list[Pcm]:
+    """Noises of 1.1 to 3 s, none like another."""
+    random = np.random.default_rng(5)
+    return [
+        (0.1 * random.normal(size=16 * length)).astype(np.float32)
+        for length in np.linspace(1_100, 3_000, count, dtype=int)
+    ]
+
+
+@pytest.mark.integration
+def test_passes_of_several_sessions_go_in_one_batch_and_come_out_as_alone(model: Path) -> None:
+    asked = [Request(samples, "en", "", ("Babelcast",), 3) for samples in sounds(6)]
+    alone = WhisperEngine(str(model), CPU, WhisperSettings(batch=BatchSettings(size=1)))
+    expected = [alone.decode(request) for request in asked]
+    alone.close()
+    together = WhisperEngine(str(model), CPU, WhisperSettings(batch=BatchSettings(size=len(asked), wait_s=5.0)))
+    together.preload()
+    with ThreadPoolExecutor(len(asked)) as threads:
+        found = list(threads.map(together.decode, asked))
+    together.close()
+    assert found == expected and all(hypothesis.words for hypothesis in found)
+    assert len({hypothesis.words[-1].end_ms for hypothesis in found}) > 1
+    assert sum(together.batches.sizes) == 1 and together.batches.items == 6
+
+
+@pytest.mark.integration
+def test_a_pass_hears_what_the_librarys_own_transcription_hears(model: Path) -> None:
+    from faster_whisper import WhisperModel
+
+    library = WhisperModel(str(model), device="cpu", compute_type="int8", local_files_only=True)
+    engine = WhisperEngine(str(model), CPU, WhisperSettings(pad_s=30))
+    for samples in sounds(3):
+        # with its space 32 of this model's tokens, of which nothing is cut off
+        for prompt in ("", "good evening and welcome to the"):
+            ours = engine.decode(Request(samples, "en", prompt, ("Babelcast",), 3))
+            segments, _ = library.transcribe(
+                samples,
+                language="en",
+                beam_size=3,
+                temperature=0.0,
+                condition_on_previous_text=False,
+                hotwords="Babelcast",
+                initial_prompt=prompt or None,
+                word_timestamps=True,
+                without_timestamps=True,
+                max_new_tokens=160,
+                no_speech_threshold=None,
+                log_prob_threshold=None,
+                compression_ratio_threshold=None,
+            )
+            theirs = next(iter(segments), None)
+            words = [(word.word.strip(), word.start, word.end) for word in (theirs.words or [])] if theirs else []
+            assert [word.text for word in ours.words] == [text for text, _, _ in words]
+            for word, (_, start, end) in zip(ours.words, words, strict=True):
+                assert abs(word.start_ms - 1000 * start) <= 20 and abs(word.end_ms - 1000 * end) <= 20
+    engine.close()
 
 
 @pytest.mark.integration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from tests.fakes.tiny_models import many, opus
 
 from babelcast.errors import ConfigError, MissingDependencyError, UnsupportedLanguageError
 from babelcast.models.manifest import MANIFEST, read_manifest
+from babelcast.sts.batching import BatchSettings
 from babelcast.sts.device import Compute
 from babelcast.sts.mt.apertium import ApertiumTranslator
 from babelcast.sts.mt.base import Term
-from babelcast.sts.mt.ct2 import Ct2Translator, layout
+from babelcast.sts.mt.ct2 import Ct2Translator, answer_limit, layout
 from babelcast.sts.mt.hold import HoldingTranslator
 from babelcast.sts.mt.languages import FLORES, flores, madlad, many_pairs
 from babelcast.sts.mt.several import Translators
@@ -43,6 +45,30 @@ def test_each_family_translates_something_and_the_same_each_time(
     assert translator.translate("  ", "en", target) == ""
     assert translator.translate("x" * 50_000, "en", target) is not None
     translator.close()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("name", "targets"), [("opus", ["es"]), ("nllb", ["es", "de"]), ("madlad", ["es", "de"])])
+def test_clauses_of_several_sessions_go_in_one_batch_and_come_out_as_alone(
+    models: dict[str, Path], name: str, targets: list[str]
+) -> None:
+    clauses = ["good evening", "and welcome to the harbor festival", "tomorrow", "the winner will receive a silver cup"]
+    asked = [(clause, target) for clause in clauses for target in targets]
+    alone = Ct2Translator(str(models[name]), CPU, batch=BatchSettings(size=1))
+    expected = [alone.translate(clause, "en", target) for clause, target in asked]
+    alone.close()
+    together = Ct2Translator(str(models[name]), CPU, batch=BatchSettings(size=len(asked), wait_s=5.0))
+    together.preload("en", "es")
+    with ThreadPoolExecutor(len(asked)) as threads:
+        found = list(threads.map(lambda one: together.translate(one[0], "en", one[1]), asked))
+    together.close()
+    assert found == expected and len(set(found)) > 2
+    assert together.batches.items == len(asked) and sum(together.batches.sizes) == 1
+
+
+@pytest.mark.unit
+def test_answers_have_a_limit_that_many_clauses_share() -> None:
+    assert [answer_limit(tokens) for tokens in (1, 39, 40, 400)] == [128, 128, 256, 2048]
 
 
 @pytest.mark.integration

@@ -1,6 +1,7 @@
 """Recognition in many languages with faster-whisper: passes over a sliding window, words final by local agreement.
 
-The model is loaded once and decodes for all sessions. Whisper decodes a stretch of sound as a whole, so an utterance in
+The model is loaded once and decodes for all sessions, several in one batch
+(:mod:`babelcast.sts.asr.whisper_model`). Whisper decodes a stretch of sound as a whole, so an utterance in
 progress is decoded again every ``step_ms``; what two passes agree on is final (:mod:`babelcast.sts.asr.agreement`).
 When the utterance outgrows the window, sound whose words are final is let go and its words become the prompt.
 """
@@ -8,37 +9,29 @@ When the utterance outgrows the window, sound whose words are final is let go an
 from __future__ import annotations
 
 import importlib.util
-import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from babelcast.errors import MissingDependencyError, SpeechError, SpeechUnavailableError, UnsupportedLanguageError
+from babelcast.errors import MissingDependencyError, SpeechUnavailableError, UnsupportedLanguageError
 from babelcast.models.cache import resolve
 from babelcast.sts.asr.agreement import LocalAgreement
 from babelcast.sts.asr.base import AsrOptions, Recognizer, Word
-from babelcast.sts.asr.guards import Guards, SegmentScore, believed, too_fast, without_loops
+from babelcast.sts.asr.guards import Guards, too_fast, without_loops
+from babelcast.sts.asr.whisper_model import Hypothesis, Pass, Request, WhisperPasses, load
+from babelcast.sts.batching import Answers, BatchSettings, BatchStats, BlockingBatcher
 from babelcast.sts.device import Compute
-from babelcast.units import SPEECH_RATE, Pcm
-
-if TYPE_CHECKING:
-    from faster_whisper import WhisperModel
-    from faster_whisper.transcribe import Segment
+from babelcast.units import SPEECH_RATE
 
 _MS = SPEECH_RATE // 1000
 """Samples of a millisecond."""
 _PROMPT_CHARACTERS = 200
 _CATCH_UP = 1.25
 """Sound between two passes at least, as a multiple of the time that a pass takes."""
-_MAX_NEW_TOKENS = 160
-_TRAINED_S = 30
-"""What Whisper's encoder was trained to see."""
 _SURE = 0.7
 """A detected language with this probability is kept for the session."""
 _DETECT_MS = 1_500
@@ -60,29 +53,9 @@ class WhisperSettings:
     beam: int = 1
     final_beam: int = 3
     """Beam of the pass that ends an utterance."""
-    workers: int = 1
-    """Passes that may run at once."""
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    """Passes of several sessions are decoded together."""
     guards: Guards = field(default_factory=Guards)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One pass. ``samples``: mono float32 at 16 kHz, shape (n,). ``prompt``: what was said before."""
-
-    samples: Pcm
-    language: str | None
-    prompt: str
-    hints: tuple[str, ...]
-    beam: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """``words`` in ms from the first sample of the pass."""
-
-    words: list[Word]
-    language: str
-    certainty: float = 1.0
 
 
 Decode = Callable[[Request], Hypothesis]
@@ -213,13 +186,18 @@ class WhisperEngine:
         self._compute = compute or Compute()
         self._settings = settings or WhisperSettings()
         self._lock = threading.Lock()
-        self._model: WhisperModel | None = None
+        self._model: WhisperPasses | None = None
         self._closed = False
         self.name = f"faster-whisper ({model_name(self._path)})"
+        self._batcher = BlockingBatcher(self.name, self._decode_batch, lambda one: one.key, self._settings.batch)
+
+    @property
+    def batches(self) -> BatchStats:
+        return self._batcher.stats
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return tuple(self._load().supported_languages)
+        return self._load().languages
 
     def preload(self) -> None:
         self._load()
@@ -232,7 +210,7 @@ class WhisperEngine:
             raise UnsupportedLanguageError(
                 f"{self.name} does not understand {options.language}", code="unsupported_language"
             )
-        return WhisperRecognizer(self._decode, options, self._settings)
+        return WhisperRecognizer(self.decode, options, self._settings)
 
     def recycle(self, recognizer: Recognizer) -> None:
         recognizer.close()
@@ -240,93 +218,30 @@ class WhisperEngine:
     def close(self) -> None:
         with self._lock:
             self._closed, self._model = True, None
+        self._batcher.close()
 
-    def _load(self) -> WhisperModel:
+    def _load(self) -> WhisperPasses:
         with self._lock:
             if self._closed:
                 raise SpeechUnavailableError("the service is stopping", code="overloaded")
             if self._model is None:
-                self._model = load(self._path, self._compute, self._settings)
+                settings = self._settings
+                self._model = load(
+                    self._path,
+                    self._compute,
+                    workers=settings.batch.workers,
+                    pad_s=settings.pad_s,
+                    window_ms=settings.window_ms,
+                    guards=settings.guards,
+                )
             return self._model
 
-    def _decode(self, request: Request) -> Hypothesis:
-        model, settings = self._load(), self._settings
-        try:
-            segments, info = model.transcribe(
-                request.samples,
-                language=request.language,
-                beam_size=request.beam,
-                temperature=0.0,
-                condition_on_previous_text=False,
-                initial_prompt=request.prompt or None,
-                hotwords=", ".join(request.hints) or None,
-                word_timestamps=True,
-                # one window is one segment: word times come from the alignment, not from tokens
-                without_timestamps=True,
-                max_new_tokens=_MAX_NEW_TOKENS,
-                # decided by the guards, where the reason can be seen
-                no_speech_threshold=None,
-                log_prob_threshold=None,
-                compression_ratio_threshold=None,
-            )
-            # The first segment is the window. The library would go on to decode what lies behind its last word once
-            # more, which costs a pass and invites inventions; its generator is lazy, so that never happens.
-            segment = next(iter(segments), None)
-        except (RuntimeError, ValueError) as error:
-            raise SpeechError(f"faster-whisper failed: {error}", code="engine_failed", retryable=True) from error
-        words = _words(segment) if segment and believed(_score(segment), settings.guards) else []
-        return Hypothesis(words, info.language, info.language_probability)
+    def decode(self, request: Request) -> Hypothesis:
+        """One pass, in a batch with those of other sessions. Blocks. Raises SpeechError."""
+        return self._batcher.call(self._load().prepare(request))
 
-
-def _score(segment: Segment) -> SegmentScore:
-    return SegmentScore(segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio)
-
-
-def _words(segment: Segment) -> list[Word]:
-    return [
-        Word(
-            word.word.strip(),
-            round(1000 * float(word.start)),
-            round(1000 * float(word.end)),
-            min(max(float(word.probability), 0.0), 1.0),
-        )
-        for word in segment.words or ()
-        if word.word.strip()
-    ]
-
-
-def load(path: Path, compute: Compute, settings: WhisperSettings) -> WhisperModel:
-    """Load a CTranslate2 Whisper model from a folder; never from the network. Raises MissingDependencyError."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from faster_whisper import WhisperModel
-
-    missing = [name for name in ("model.bin", "tokenizer.json") if not (path / name).is_file()]
-    if missing:
-        raise MissingDependencyError(
-            f"{path} is no faster-whisper model: no {missing[0]}", hint="babelcast models list"
-        )
-    device = compute.device_name()
-    pad_s = settings.pad_s or (_TRAINED_S if device == "cuda" else settings.window_ms // 1000 + 2)
-
-    class Short(WhisperModel):  # type: ignore[misc]
-        """Pads to less than the 30 s that its base pads everything to."""
-
-        def encode(self, features: npt.NDArray[np.float32]) -> Any:
-            return super().encode(features[..., : pad_s * self.frames_per_second])
-
-    try:
-        return Short(
-            str(path),
-            device=device,
-            compute_type=compute.type_name(),
-            cpu_threads=compute.threads,
-            num_workers=settings.workers,
-            local_files_only=True,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise MissingDependencyError(
-            f"{path} can't be loaded: {error}", hint=f"babelcast models verify {path.name}"
-        ) from error
+    def _decode_batch(self, batch: list[Pass]) -> Answers[Hypothesis]:
+        return self._load().decode(batch)
 
 
 def model_name(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Translation with CTranslate2: OPUS-MT (one pair a model), NLLB and MADLAD (many languages in one).
 
 The families differ in how they are told the languages and in whose tokens they want; :class:`Layout` says it. The
-model is loaded once and used by all sessions; CTranslate2 translates outside Python's lock.
+model is loaded once and used by all sessions, whose clauses go into common batches (:mod:`babelcast.sts.batching`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from babelcast.errors import ConfigError, MissingDependencyError, SpeechError, UnsupportedLanguageError
 from babelcast.models.cache import resolve
 from babelcast.models.manifest import Manifest, read_manifest
+from babelcast.sts.batching import Answers, BatchSettings, BatchStats, BlockingBatcher
 from babelcast.sts.device import Compute
 from babelcast.sts.mt.base import primary
 from babelcast.sts.mt.languages import flores, madlad, many_pairs
@@ -27,6 +28,7 @@ _SPECIAL = re.compile(r"</?(s|unk|pad|2\w+)>|>>\w+<<|[a-z]{3}_[A-Z][a-z]{3}")
 """Tokens that are not text: ends, and codes of languages."""
 _MAX_TEXT = 2_000
 _MAX_TOKENS = 400
+_SHORTEST_LIMIT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,30 @@ def layout(manifest: Manifest) -> Layout:
     return layouts[manifest.family]
 
 
+@dataclass(frozen=True, slots=True)
+class _Clause:
+    """``tokens``: the source's; ``forced``: what the answer begins with; ``limit``: its tokens at most."""
+
+    tokens: list[str]
+    forced: list[str]
+    limit: int
+
+
+def answer_limit(source_tokens: int) -> int:
+    """Tokens that an answer may have. A model that has lost its way goes on for ever, and speech is never three
+    times as long as its source. Only a few limits, because clauses of a batch share theirs: 128, 256, 512, …"""
+    limit = _SHORTEST_LIMIT
+    while limit < 3 * source_tokens + 10:
+        limit *= 2
+    return limit
+
+
 class Ct2Translator:
     """See :class:`babelcast.sts.mt.base.Translator`. ``model`` is a registry name or a folder with a manifest."""
 
-    def __init__(self, model: str, compute: Compute | None = None, *, beam: int = 2, workers: int = 1) -> None:
+    def __init__(
+        self, model: str, compute: Compute | None = None, *, beam: int = 2, batch: BatchSettings | None = None
+    ) -> None:
         for package in ("ctranslate2", "sentencepiece"):
             if importlib.util.find_spec(package) is None:
                 raise MissingDependencyError(f"{package} is not installed", hint="pip install 'babelcast[engines]'")
@@ -92,11 +114,17 @@ class Ct2Translator:
         self._layout = layout(manifest)
         self._pairs = manifest.pairs or many_pairs()
         self._compute = compute or Compute()
-        self._beam, self._workers = beam, workers
+        self._beam = beam
+        self._batch = batch or BatchSettings()
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
         self._closed = False
         self.name = f"ctranslate2 ({manifest.name})"
+        self._batcher = BlockingBatcher(self.name, self._translate_batch, lambda clause: clause.limit, self._batch)
+
+    @property
+    def batches(self) -> BatchStats:
+        return self._batcher.stats
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -114,24 +142,28 @@ class Ct2Translator:
         pieces = loaded.source.encode(layout.text(text[:_MAX_TEXT], target), out_type=str)
         tokens = [*layout.head(source, target), *pieces[:_MAX_TOKENS], *loaded.tail]
         forced = layout.forced(target)
-        try:
-            result = loaded.translator.translate_batch(
-                [tokens],
-                target_prefix=[forced] if forced else None,
-                beam_size=self._beam,
-                # a model that has lost its way goes on for ever; speech of a clause is never three times as long
-                max_decoding_length=3 * len(tokens) + 10,
-                no_repeat_ngram_size=4,
-            )[0]
-        except (RuntimeError, ValueError) as error:
-            raise SpeechError(f"ctranslate2 failed: {error}", code="engine_failed", retryable=True) from error
-        answer = [token for token in result.hypotheses[0][len(forced) :] if not _SPECIAL.fullmatch(token)]
+        found = self._batcher.call(_Clause(tokens, forced, answer_limit(len(tokens))))
+        answer = [token for token in found[len(forced) :] if not _SPECIAL.fullmatch(token)]
         decoded: str = loaded.target.decode(answer)
         return " ".join(decoded.replace("⁇", " ").split())
+
+    def _translate_batch(self, batch: list[_Clause]) -> Answers[list[str]]:
+        try:
+            results = self._load().translator.translate_batch(
+                [clause.tokens for clause in batch],
+                target_prefix=[clause.forced for clause in batch] if batch[0].forced else None,
+                beam_size=self._beam,
+                max_decoding_length=batch[0].limit,
+                no_repeat_ngram_size=4,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise SpeechError(f"ctranslate2 failed: {error}", code="engine_failed", retryable=True) from error
+        return [result.hypotheses[0] for result in results]
 
     def close(self) -> None:
         with self._lock:
             self._closed, self._loaded = True, None
+        self._batcher.close()
 
     def _check(self, source: str, target: str) -> None:
         if (primary(source), primary(target)) not in self._pairs:
@@ -147,7 +179,7 @@ class Ct2Translator:
             if self._closed:
                 raise SpeechError("the service is stopping", code="overloaded", retryable=True)
             if self._loaded is None:
-                self._loaded = load(self._path, self._layout, self._compute, self._workers)
+                self._loaded = load(self._path, self._layout, self._compute, self._batch.workers)
             return self._loaded
 
 
