@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.audio.signals import noise, worst_step_db
+from tests.audio.signals import noise
 
 from babelcast.audio.ring import SampleRing
-from babelcast.audio.source import SourceAudio
 
 pytestmark = pytest.mark.unit
 
@@ -83,47 +82,3 @@ def test_against_a_plain_model() -> None:
         got, present = ring.read(end - 80, 100)
         assert present == len(model)
         assert got[:, 0].tolist() == [model.get(end - 80 + i, 0.0) for i in range(100)]
-
-
-def test_the_edges_of_a_gap_in_the_source_do_not_click() -> None:
-    audio = SourceAudio(5)
-    level = np.full((24_000, 2), 0.5, np.float32)
-    audio.write_original(0, level)
-    audio.write_original(30_000, level)
-    block, present = audio.read_original(-1_000, 50_000)
-    assert present == 43_000
-    assert worst_step_db(block) < -60
-    assert audio.background_lacks(0, 60_000) == 48_000
-
-
-def test_a_step_back_is_crossfaded() -> None:
-    audio = SourceAudio(5)
-    audio.write_original(0, np.full((24_000, 2), 0.5, np.float32))
-    audio.write_original(20_000, np.full((24_000, 2), -0.5, np.float32))
-    audio.write_original(44_000, np.full((4_000, 2), -0.5, np.float32))
-    block, _ = audio.read_original(0, 44_000)
-    assert worst_step_db(block) < -60
-    assert block[20_000 + 720 :].max() == -0.5  # the new block holds from then on
-
-
-def test_the_end_of_what_has_come_is_faded_and_so_is_what_comes_after_all() -> None:
-    audio = SourceAudio(5)
-    level = np.full((24_000, 2), 0.5, np.float32)
-    audio.write_original(0, level)
-    heard = [audio.read_original(pos, 4_800)[0] for pos in range(0, 24_000 - 4_800, 4_800)]
-    assert np.array_equal(audio.peek_original(19_200, 4_800)[0], level[:4_800])  # measuring fades nothing
-    heard.append(audio.read_original(19_200, 2_400)[0])
-    audio.write_original(24_000, level)
-    heard += [audio.read_original(pos, 2_400)[0] for pos in range(21_600, 40_800, 2_400)]
-    sound = np.concatenate(heard)
-    assert worst_step_db(sound) < -60
-    assert sound[24_000 - 1 : 24_000 + 1].max() < 0.01
-    assert (sound[28_000:] == 0.5).all()
-
-
-def test_blocks_in_a_row_are_not_faded() -> None:
-    audio = SourceAudio(5)
-    signal = noise(48_000)
-    for pos in range(0, 48_000, 1_024):
-        audio.write_background(pos, signal[pos : pos + 1_024])
-    assert np.array_equal(audio.read_background(1_000, 43_000)[0], signal[1_000:44_000])

@@ -177,11 +177,22 @@ def test_one_that_can_not_keep_up_goes_down_a_step_with_a_crossfade() -> None:
 def test_a_queue_that_builds_up_is_enough() -> None:
     clock = Clock()
     guard = ladder(clock, lambda: 0.1)
-    run, sound = Run(guard), blocks(20)
+    run, sound = Run(guard), blocks(40)
     run.feed(sound[:100])
     run.feed(sound[100:], queued_s=5.0)
     assert guard.active in ("good", "off")
     assert "5 s wait for it" in guard.warnings[0]
+
+
+def test_a_source_that_stalled_and_brings_it_all_at_once_is_no_slow_machine() -> None:
+    clock = Clock()
+    guard = ladder(clock, lambda: 0.1)
+    run, sound = Run(guard), blocks(30)
+    run.feed(sound[:100])
+    for turn in range(5):
+        run.feed(sound[100 + 40 * turn : 120 + 40 * turn], queued_s=5.5)
+        run.feed(sound[120 + 40 * turn : 140 + 40 * turn], queued_s=1.0)
+    assert guard.active == "best" and guard.steps_down == 0
 
 
 def test_below_the_last_step_nothing_is_separated_and_nothing_is_lost() -> None:

@@ -68,30 +68,32 @@ class _Signal:
     - A block that begins before the end of what is there (timestamps stepped back): 15 ms equal-power crossfade.
     - The end of what has come, when it is read before more has come: 70 ms out. If more comes after all, it begins
       with 70 ms in, and what was already faded stays so.
+    - What comes so late that silence was read in its place: 70 ms in, from where the reader is.
     """
 
     def __init__(self, capacity: int) -> None:
         self.ring = SampleRing(capacity, CHANNELS)
         self._next = 0  # where the last block ended
+        self._piece = 0  # where what comes last began: behind a gap, or a fade
         self._read_to: int | None = None
+        self._faded_end: int | None = None  # the end that a reader has heard coming
+        self._rise_from: int | None = None
 
     def write(self, pos: int, block: Pcm) -> None:
         ring = self.ring
         if not len(block):
             return
+        if self._read_to is not None and self._read_to > pos and (ring.empty or self._read_to > ring.end):
+            self._rise_from = self._read_to
         if ring.empty:
-            block = _faded_in(block, _FIRST)
-        elif pos > ring.end:
-            edge = JOIN if pos - ring.end < _SHORT_GAP else CROSSFADE
+            block, self._piece = _faded_in(block, _FIRST), pos
+        elif pos > ring.end or (pos == ring.end and self._end_was_read()):
+            edge = JOIN if 0 < pos - ring.end < _SHORT_GAP else CROSSFADE
             self._fade_tail(CROSSFADE if self._end_was_read() else edge)
-            block = _faded_in(block, edge)
-        elif pos == ring.end:
-            if self._end_was_read():
-                self._fade_tail(CROSSFADE)
-                block = _faded_in(block, CROSSFADE)
-        elif pos != self._next:
+            block, self._piece = _faded_in(block, edge), pos
+        elif pos < ring.end and pos != self._next:
             block = self._crossfaded(pos, block)
-        ring.write(pos, block)
+        ring.write(pos, self._risen(pos, block))
         self._next = pos + len(block)
 
     def read(self, pos: int, n: int) -> tuple[Pcm, int]:
@@ -100,18 +102,36 @@ class _Signal:
         end, stop = ring.end, pos + n
         self._read_to = stop if self._read_to is None else max(self._read_to, stop)
         begin = end - CROSSFADE
-        if stop > begin and pos < end and present:
-            first, last = max(pos, begin), min(stop, end)
-            samples[first - pos : last - pos] *= linear_in(CROSSFADE)[::-1][first - begin : last - begin, None]
+        if stop > begin:
+            self._faded_end = end
+            first, last = max(pos, begin, self._piece), min(stop, end)
+            if first < last and present:
+                samples[first - pos : last - pos] *= linear_in(CROSSFADE)[::-1][first - begin : last - begin, None]
         return samples, present
 
     def _end_was_read(self) -> bool:
-        return self._read_to is not None and self.ring.end - CROSSFADE < self._read_to
+        return self._faded_end == self.ring.end
+
+    def _risen(self, pos: int, block: Pcm) -> Pcm:
+        """The block, with what it holds of a rise that began in it or in one before."""
+        if self._rise_from is None:
+            return block
+        begin, stop = self._rise_from, self._rise_from + CROSSFADE
+        end = pos + len(block)
+        if end >= stop:
+            self._rise_from = None
+        first, last = max(pos, begin), min(end, stop)
+        if first < last:
+            block = block.copy()
+            block[first - pos : last - pos] *= linear_in(CROSSFADE)[first - begin : last - begin, None]
+        return block
 
     def _fade_tail(self, n: int) -> None:
-        n = self.ring.present(self.ring.end - n, n)
-        tail, _ = self.ring.read(self.ring.end - n, n)
-        self.ring.write(self.ring.end - n, tail * linear_in(n)[::-1, None])
+        held = min(n, self.ring.end - self._piece)
+        tail, _ = self.ring.read(self.ring.end - held, held)
+        # where a reader has heard it begin, the fade goes on as it began
+        fall = linear_in(n if self._end_was_read() else held)[::-1][-held:] if held else tail[:, 0]
+        self.ring.write(self.ring.end - held, tail * fall[:, None])
 
     def _crossfaded(self, pos: int, block: Pcm) -> Pcm:
         n = min(JOIN, len(block), self.ring.end - pos)

@@ -35,8 +35,11 @@ AAC_PRIMING_SAMPLES = 1024
 _PCM_CAPS = "audio/x-raw,format=S16LE,rate=48000,channels=2,layout=interleaved"
 # The default coder (two-loop search) costs three times the processor for no audible gain at these rates.
 # Its intensity stereo puts wide sound above 7.5 kHz in anti-phase (correlation −0.4 where the source has 0): whoever
-# listens in mono would lose it.
-_ENCODER = "audioconvert ! avenc_aac name=encoder aac-coder=fast aac-is=false bitrate={bitrate} ! aacparse"
+# listens in mono would lose it. Its temporal noise shaping makes clicks of up to −38 dBFS in speech, one in half a
+# minute, and without it the noise is half a decibel lower besides.
+_ENCODER = (
+    "audioconvert ! avenc_aac name=encoder aac-coder=fast aac-is=false aac-tns=false bitrate={bitrate} ! aacparse"
+)
 _APPSRC = "format=time is-live={live} block=false max-bytes=0 max-buffers=0 max-time=0"
 # chunk-size: the protocol's default of 128 bytes makes 6,000 chunks a second out of 6 Mb/s.
 _RTMP_SINK = "rtmp2sink name=sink sync=false async-connect=true timeout=5 chunk-size=65536 enable-last-sample=false"

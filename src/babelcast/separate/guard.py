@@ -5,7 +5,7 @@ is given as *failed*, so that the mixer's rule for a missing background holds, a
 repeated failures it rests, up to a minute at a time.
 
 *Steps*: ``auto`` is a ladder of separators, best first. It goes down a step when the one at work can't keep real time
-(over a window it computes longer than 80 % of what the sound lasts, or a queue has built up) or fails three times in
+(over a window it computes longer than 80 % of what the sound lasts, or a queue has built up and stays) or fails three times in
 a row, and tries to go up again after five quiet minutes, each time after twice as long, at most an hour. Below the
 last step nothing is separated at all: ``off``, everything is failed. A change is crossfaded over 50 ms where both
 know the same samples.
@@ -34,6 +34,7 @@ FADE = RATE // 20
 _WINDOW_S = 12.0
 _BATCHES = 4  # the window holds at least so many batches
 _QUEUED_S = 4.0  # of the 6 s that the listener's queue holds
+_PATIENCE_S = 1.5  # a source that stalled brings seconds at once, which are soon through
 _SETTLING_S = 8.0  # after a change the queue may drain before it is looked at
 _FAILURES = 3
 _REST_S, _LONGEST_REST_S = 1.0, 60.0
@@ -87,6 +88,7 @@ class Guard:
         self._why_failed: str | None = None
         self._why_down: str | None = None
         self._too_slow = False
+        self._queued_since: float | None = None
 
     # --- what others see ---
 
@@ -250,7 +252,7 @@ class Guard:
         self._pace.add(sound_s, busy_s, max(_WINDOW_S, _BATCHES * self.batch_samples / RATE))
         ratio = self._pace.ratio or 0.0
         settled = self._heard_s - self._changed_at
-        behind = queued_s > _QUEUED_S and settled > _SETTLING_S
+        behind = self._queue_stays(queued_s) and settled > _SETTLING_S
         too_slow = self._inner is not None and (ratio > KEEPS_UP or behind)
         self._too_slow = too_slow and not self._ladder
         if too_slow:
@@ -258,6 +260,14 @@ class Guard:
             self._down(f"{self.active} can't keep real time, {why}")
         elif self._level and settled > self._up_after_s and ratio < _UP_RATIO and not behind:
             self._up()
+
+    def _queue_stays(self, queued_s: float) -> bool:
+        now = self._clock()
+        if queued_s <= _QUEUED_S:
+            self._queued_since = None
+        elif self._queued_since is None:
+            self._queued_since = now
+        return self._queued_since is not None and now - self._queued_since > _PATIENCE_S
 
     def _down(self, why: str) -> None:
         if not self._ladder or self._level >= len(self._steps):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal, NoReturn
 
+from babelcast.audio.fade import CROSSFADE, linear_in
+from babelcast.audio.pcm import from_s16le, to_s16le
 from babelcast.clock import Clock
 from babelcast.errors import PublishError
 from babelcast.gst.publish import PublishPipeline
 from babelcast.telemetry.redact import redact
-from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit, samples_to_ns
+from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, samples_to_ns
 from babelcast.worker.backoff import Backoff
 from babelcast.worker.pulse import next_tick
 
@@ -30,8 +32,8 @@ _BYTES_PER_SAMPLE = 4
 class Output:
     """``push_video`` and ``push_audio`` never wait; what can't be sent now is thrown away: *drop and count*.
 
-    A session begins with sound, and with the codec headers of the pictures where there are any; the pictures join
-    at the next key frame. Should pictures come into a session that began without their headers, it is replaced.
+    A session begins with sound, faded in, and with the codec headers of the pictures where there are any; the pictures
+    join at the next key frame. Should pictures come into a session that began without their headers, it is replaced.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Output:
         self._retry_at_ns = 0
         self._caught_up_at_ns: int | None = None
         self._wrong_shape = False
+        self._silent_so_far = True
         self._off = False
         self._published_samples = 0
         self.state: OutputState = "idle"
@@ -99,6 +102,8 @@ class Output:
                 return
             self._open(self._video_caps, samples_to_ns(position) + air_offset_ns)
         assert self._pipeline is not None
+        if self._silent_so_far:
+            pcm, self._silent_so_far = _faded_in(pcm), False
         start_ns = samples_to_ns(position) + air_offset_ns - self._opened_ns
         samples = len(pcm) // _BYTES_PER_SAMPLE
         self._pipeline.push_audio(pcm, start_ns, samples)
@@ -125,6 +130,7 @@ class Output:
         self._with_video = video_caps is not None
         self._awaits_key = True
         self._wrong_shape = False
+        self._silent_so_far = True
         self._pipeline = PublishPipeline(
             self._url, with_video=self._with_video, audio_bitrate=self._bitrate, base_time_ns=now_ns
         )
@@ -197,6 +203,14 @@ class Output:
             await pipeline.finish(timeout_s)
         except PublishError as error:
             log.info("output: %s", error, extra=self._log_fields)
+
+
+def _faded_in(pcm: bytes) -> bytes:
+    """A session may begin in the middle of sound: where one is lost, or a worker goes on after another one."""
+    block = from_s16le(pcm, CHANNELS).copy()
+    fade = min(CROSSFADE, len(block))
+    block[:fade] *= linear_in(fade)[:, None]
+    return to_s16le(block)
 
 
 _WRONG_SHAPE = "pictures have come: a new session with them"

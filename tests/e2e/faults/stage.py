@@ -202,14 +202,15 @@ def _without_numbers(sentence: str) -> str:
 
 
 def make_programme(folder: Path, seconds: float = 30.0) -> Path:
-    """Speech over a bed, as FLV; faded at both ends, so that its repetition does not click of itself."""
+    """Speech over a bed, as FLV; faded at both ends, and without the encoder's noise shaping, so that it does not click
+    of itself."""
     text = "Good evening everyone. The team is very happy to be here. We are going to win the game tonight. "
     fade = f"afade=t=in:d=0.3,afade=t=out:st={seconds - 0.4}:d=0.35"
     sound = f"flite=voice=slt:text='{text * 6}',aresample=48000,apad,atrim=0:{seconds},volume=0.7,{fade}"
     path = folder / "programme.flv"
     options = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25", "-f", "lavfi", "-i", sound, "-t", str(seconds)]
     options += ["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-b:v", "300k"]
-    ffmpeg(*options, "-c:a", "aac", "-ac", "2", path)
+    ffmpeg(*options, "-c:a", "aac", "-aac_tns", "0", "-ac", "2", path)
     return path
 
 
