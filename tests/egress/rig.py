@@ -30,7 +30,7 @@ FAST = EgressSettings(
     stalled_after_s=0.3,
     backoff_first_s=0.05,
     backoff_max_s=0.1,
-    failed_after=3,
+    failed_after_s=0.3,
     source_retry_s=0.05,
 )
 

@@ -65,7 +65,7 @@ class EgressHandler:
         self._since = datetime.now(UTC)
         self._connected_since: datetime | None = None
         self._sessions = 0
-        self._failures = 0
+        self._failing_since: float | None = None
         self._past_bytes = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=_BITRATE_SAMPLES)
         self._last_error: str | None = None
@@ -157,11 +157,14 @@ class EgressHandler:
         return self._clock.now_ns() // 1_000_000
 
     async def _failed(self, error: RtmpError) -> None:
-        self._failures += 1
+        now = asyncio.get_running_loop().time()
+        if self._failing_since is None:
+            self._failing_since = now
         self._note_error(error)
-        wait_s = self._backoff_s(retryable=error.retryable)
-        final = not error.retryable or self._failures >= self._settings.failed_after
-        self._enter("failed" if final else "retrying")
+        away_s = now - self._failing_since
+        wait_s = self._settings.wait_s(away_s) if error.retryable else self._settings.backoff_max_s
+        wait_s *= random.uniform(0.8, 1.2)
+        self._enter("failed" if not error.retryable or away_s >= self._settings.failed_after_s else "retrying")
         log.warning("%s; next attempt in %.1f s", self._last_error, wait_s, extra=self._fields)
         await asyncio.sleep(wait_s)
 
@@ -180,10 +183,10 @@ class EgressHandler:
 
         try:
             await dest.run(connected)
-            self._failures = 0
+            self._failing_since = None
         finally:
             if opened_at is not None and loop.time() - opened_at >= self._settings.steady_after_s:
-                self._failures = 0
+                self._failing_since = None
             self._connected_since = None
             self._past_bytes += dest.bytes_sent
             self._dest = None
@@ -211,12 +214,6 @@ class EgressHandler:
             text = text.replace(key, MASK)  # servers like to quote what they refuse
         self._last_error = f"{text} [{error.code}]" if error.code and error.code not in text else text
         self._last_error_at = datetime.now(UTC)
-
-    def _backoff_s(self, *, retryable: bool) -> float:
-        first, longest = self._settings.backoff_first_s, self._settings.backoff_max_s
-        exponent = min(self._failures - 1, 30)
-        wait_s = min(longest, first * 2.0**exponent) if retryable else longest
-        return wait_s * random.uniform(0.8, 1.2)
 
     def _bytes_sent(self) -> int:
         return self._past_bytes + (self._dest.bytes_sent if self._dest else 0)

@@ -178,6 +178,13 @@ async def destination_refuses(stage: Stage) -> None:
     stage.platform.behaviour = "accept"
 
 
+async def destination_away(stage: Stage) -> None:
+    stage.platform.behaviour = "refuse"
+    stage.platform.hang_up()
+    await asyncio.sleep(8)
+    stage.platform.behaviour = "accept"
+
+
 async def destination_stalls(stage: Stage) -> str:
     stage.platform.behaviour = "stop reading"
     await asyncio.sleep(6)
@@ -250,6 +257,14 @@ AROUND = (
         dead_air_s=None,
         sessions=2,
         quick=True,
+    ),
+    Fault(
+        "destination refuses for long",
+        "hangs up, then refuses the key for 8 s",
+        destination_away,
+        "BadName|refused",
+        dead_air_s=10.0,
+        sessions=2,
     ),
     Fault(
         "destination stalls",
