@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from tests.egress.rig import (
-    FAST,
     KEY,
     PATH,
     expected_payloads,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.audio.voices import spoken
 
 from babelcast.audio.clicks import find_clicks
 from babelcast.audio.pcm import to_s16le
 from babelcast.gst.publish import PublishPipeline
 from babelcast.units import RATE, Pcm, samples_to_ns
+from tests.audio.voices import spoken
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
