@@ -24,9 +24,9 @@ class EgressSettings:
     backoff_first_s: float = 0.5
     backoff_share: float = 0.15
     backoff_max_s: float = 30.0
-    """A destination that is away is tried again after this share of the time that it has been away, ±20 %, and at least
-    the first, at most the longest: one that refuses for 9 s is back within 2 s, one that refuses for hours is asked twice
-    a minute."""
+    """A destination that is away is tried again after this share of the time that it has been away, ±20 %, at least the
+    first, and at most the longest: one that refuses for 9 s is back within 2 s, one that refuses for hours is asked
+    twice a minute."""
     steady_after_s: float = 20.0
     """A session that lasted this long makes the next backoff the first one again."""
     failed_after_s: float = 30.0

@@ -5,9 +5,9 @@ is given as *failed*, so that the mixer's rule for a missing background holds, a
 repeated failures it rests, up to a minute at a time.
 
 *Steps*: ``auto`` is a ladder of separators, best first. It goes down a step when the one at work can't keep real time
-(over a window it computes longer than 80 % of what the sound lasts, or a queue has built up and stays) or fails three times in
-a row, and tries to go up again after five quiet minutes, each time after twice as long, at most an hour. Below the
-last step nothing is separated at all: ``off``, everything is failed. A change is crossfaded over 50 ms where both
+(over a window it computes longer than 80 % of what the sound lasts, or a queue has built up and stays) or fails three
+times in a row, and tries to go up again after five quiet minutes, each time after twice as long, at most an hour. Below
+the last step nothing is separated at all: ``off``, everything is failed. A change is crossfaded over 50 ms where both
 know the same samples.
 
 A file (``live=False``) has no real time to keep. Nothing here knows a wall clock but by ``clock``, so a test can be
