@@ -2,6 +2,8 @@
 
 REST, ``POST /api/v1/sts/process``: :class:`ProcessRequest` → :class:`ProcessResponse`; stateless, one fragment.
 
+``POST /api/v1/sts/speak``: :class:`SpeakRequest` → :class:`SpeakResponse`; stateless, text to be said.
+
 WebSocket, ``/api/v1/sts/stream``: one session. Text messages are JSON, a union discriminated by ``type``.
 
 Version 2 added several target languages, glossary terms and resumption; the service still speaks version 1 with clients
@@ -27,7 +29,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 PROTOCOL_VERSION = 2
 MAX_TARGETS = 8
 MAX_TERMS = 200
+MAX_SPEAK_CHARACTERS = 1_000
 PROCESS_PATH = "/api/v1/sts/process"
+SPEAK_PATH = "/api/v1/sts/speak"
 STREAM_PATH = "/api/v1/sts/stream"
 LANGUAGES_PATH = "/api/v1/sts/languages"
 VOICES_PATH = "/api/v1/sts/voices"
@@ -99,6 +103,25 @@ class ProcessResponse(_Answer):
     audio: str
     transcript: str
     translation: str
+    stages: StageTimes
+
+
+class SpeakRequest(_Message):
+    """Text to be said as it is, in its own language."""
+
+    text: str = Field(min_length=1, max_length=MAX_SPEAK_CHARACTERS)
+    language: Tag
+    voice: str | None = Field(default=None, max_length=100)
+
+
+class SpeakResponse(_Answer):
+    """``audio``: base64 PCM S16LE, mono."""
+
+    language: str
+    voice: str
+    sample_rate: int = Field(ge=8_000, le=96_000)
+    duration_ms: float
+    audio: str
     stages: StageTimes
 
 

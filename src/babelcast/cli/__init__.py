@@ -20,6 +20,7 @@ _COMMANDS = {
     "egress": "Sends programmes to their destinations; started by the orchestrator.",
     "sts": "The speech service: ASR → MT → TTS.",
     "bridge": "One source in, RTMP out to two destinations at once, never without a picture.",
+    "audio": "The bridge's audio endpoint: sound and text in, one endless AAC stream out; a test tone.",
     "relay": "The embedded RTMP relay alone.",
     "models": "Speech, translation, voice and separation models: list, pull, verify.",
     "mediamtx": "Get the pinned MediaMTX release.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -23,6 +23,7 @@ from babelcast import __version__
 from babelcast.errors import BabelcastError, SpeechError, SpeechUnavailableError
 from babelcast.sts.auth import Client, bearer
 from babelcast.sts.engine import FragmentResult
+from babelcast.sts.mt.base import primary
 from babelcast.sts.problems import (
     described,
     of_error,
@@ -39,16 +40,20 @@ from babelcast.units import Pcm
 from babelcast.wire import (
     LANGUAGES_PATH,
     PROCESS_PATH,
+    SPEAK_PATH,
     STREAM_PATH,
     VOICES_PATH,
     Language,
     ProcessRequest,
     ProcessResponse,
+    SpeakRequest,
+    SpeakResponse,
     Voice,
 )
 
 P = ParamSpec("P")
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 _DURATION_TOLERANCE_MS = 2.0
 _LARGE = 1 << 20
@@ -64,6 +69,7 @@ _REQUEST_EXAMPLE = {
     "target_language": "es",
     "voice": "female",
 }
+_SPEAK_EXAMPLE = {"text": "Bienvenidos al partido.", "language": "es", "voice": "female"}
 _RESPONSE_EXAMPLE = {
     **_EXAMPLE_IDS,
     **_EXAMPLE_FORMAT,
@@ -196,21 +202,33 @@ def _add_speech_routes(app: FastAPI, service: Service) -> None:
                 "deadline",
             ),
         },
-        openapi_extra=_body_schema(),
+        openapi_extra=_body_schema(ProcessRequest, _REQUEST_EXAMPLE),
     )
     async def process(request: Request) -> Response:
         """Dub one fragment. Stateless; the answer's audio is exactly as long as the fragment."""
-        client: Client = request.state.client
-        try:
-            client.check_start()
-            with client.request():
-                response = await _process(request, service, client)
-        except BabelcastError as error:
-            if isinstance(error, SpeechError) and error.code == "rate_limited":
-                service.metrics.limited.labels(client.name).inc()
-            response = of_error(error)
-        service.metrics.requests.labels(str(response.status_code)).inc()
-        return response
+        return await _answered(request, service, _process)
+
+    @app.post(
+        SPEAK_PATH,
+        dependencies=guard,
+        response_model=SpeakResponse,
+        responses={
+            413: described("bad_request", 413, "Too large"),
+            **responses(
+                "bad_request",
+                "unsupported_language",
+                "rate_limited",
+                "overloaded",
+                "unauthorized",
+                "engine_failed",
+                "deadline",
+            ),
+        },
+        openapi_extra=_body_schema(SpeakRequest, _SPEAK_EXAMPLE),
+    )
+    async def speak(request: Request) -> Response:
+        """Say a text as it is, without translation. Stateless; counts as one request."""
+        return await _answered(request, service, _speak)
 
     @app.websocket(STREAM_PATH)
     async def stream(socket: WebSocket) -> None:
@@ -234,6 +252,43 @@ def client_of(service: Service, authorization: str | None) -> Client:
     if client is None:
         raise SpeechError("a bearer token is needed", code="unauthorized")
     return client
+
+
+async def _answered(
+    request: Request, service: Service, work: Callable[[Request, Service, Client], Awaitable[Response]]
+) -> Response:
+    """``work`` within the limits of whose token it is."""
+    client: Client = request.state.client
+    try:
+        client.check_start()
+        with client.request():
+            response = await work(request, service, client)
+    except BabelcastError as error:
+        if isinstance(error, SpeechError) and error.code == "rate_limited":
+            service.metrics.limited.labels(client.name).inc()
+        response = of_error(error)
+    service.metrics.requests.labels(str(response.status_code)).inc()
+    return response
+
+
+async def _speak(request: Request, service: Service, client: Client) -> Response:
+    body = await _body(request, service)
+    if body is None:
+        return problem("bad_request", "the body is too large", retryable=False, status=413)
+    wanted = _parsed(SpeakRequest, body)
+    said = await service.turn(service.engine.say, wanted.text, wanted.language, wanted.voice)
+    seconds = len(said.samples) / said.rate
+    service.metrics.observe(said.stages)
+    service.metrics.spoken.labels(client.name, primary(wanted.language)).inc(seconds)
+    answer = SpeakResponse(
+        language=wanted.language,
+        voice=said.voice,
+        sample_rate=said.rate,
+        duration_ms=round(seconds * 1e3, 1),
+        audio=base64.b64encode(to_s16(said.samples)).decode(),
+        stages=said.stages,
+    )
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 async def _process(request: Request, service: Service, client: Client) -> Response:
@@ -285,13 +340,17 @@ async def _off_loop(size: int, call: Callable[P, T], *args: P.args, **kwargs: P.
 
 
 def _fragment(body: bytes) -> tuple[ProcessRequest, Pcm]:
+    fragment = _parsed(ProcessRequest, body)
+    return fragment, fragment_samples(fragment)
+
+
+def _parsed(kind: type[M], body: bytes) -> M:
     try:
-        fragment = ProcessRequest.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise SpeechError(f"{place or 'body'}: {first['msg']}", code="bad_request") from error
-    return fragment, fragment_samples(fragment)
 
 
 def _answer(fragment: ProcessRequest, result: FragmentResult) -> str:
@@ -329,6 +388,6 @@ def _speaks(voice: Voice, language: str) -> bool:
     return voice.language == language.lower() or voice.language.split("-")[0] == language.lower()
 
 
-def _body_schema() -> dict[str, Any]:
-    content = {"schema": ProcessRequest.model_json_schema(), "example": _REQUEST_EXAMPLE}
+def _body_schema(kind: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    content = {"schema": kind.model_json_schema(), "example": example}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}

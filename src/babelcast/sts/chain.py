@@ -20,7 +20,7 @@ from babelcast.errors import SpeechError, UnsupportedLanguageError
 from babelcast.sts.asr.base import AsrEngine, AsrOptions, Recognizer, Word
 from babelcast.sts.batching import BatchStats
 from babelcast.sts.denoise import WINDOW, Denoiser
-from babelcast.sts.engine import FragmentResult
+from babelcast.sts.engine import FragmentResult, SaidResult
 from babelcast.sts.mt.base import Term, Translator, primary
 from babelcast.sts.mt.hold import HoldingTranslator
 from babelcast.sts.session import DubSession
@@ -196,6 +196,17 @@ class ChainEngine:
         placed = place(dub, first * CHUNK * rate // RATE, len(samples), rate)
         times.append(time.perf_counter())
         return FragmentResult(placed, transcript, rendered.translation, _stages(times))
+
+    def say(self, text: str, language: str, voice: str | None) -> SaidResult:
+        began = time.perf_counter()
+        resolved = self._synthesizer.resolve(language, voice)
+        said = " ".join(text.split())
+        if not any(character.isalnum() for character in said):
+            raise SpeechError("there is nothing to say in the text", code="bad_request")
+        speech = self._synthesizer.speak(said if said[-1] in ".!?…" else f"{said}.", resolved)
+        spent_ms = (time.perf_counter() - began) * 1e3
+        stages = StageTimes(tts_ms=spent_ms, total_ms=spent_ms)
+        return SaidResult(speech.samples, speech.rate, resolved, stages)
 
     def _recognize(self, pcm: bytes, source: str) -> list[Word]:
         recognizer = self.recognizer(source)

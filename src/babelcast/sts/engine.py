@@ -36,6 +36,16 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SaidResult:
+    """``samples``: mono float32, shape (n,), at ``rate`` Hz. ``voice``: which one it was."""
+
+    samples: Pcm
+    rate: int
+    voice: str
+    stages: StageTimes
+
+
+@dataclass(frozen=True, slots=True)
 class FragmentResult:
     """``samples``: mono float32 at the rate that was asked, exactly as long as the fragment."""
 
@@ -80,6 +90,10 @@ class Engine(Protocol):
         self, samples: Pcm, rate: int, source: str, target: str, voice: str | None, sequence: int
     ) -> FragmentResult:
         """Dub one fragment: mono float32 at ``rate`` Hz. Raises SpeechError."""
+        ...
+
+    def say(self, text: str, language: str, voice: str | None) -> SaidResult:
+        """Say ``text`` as it is. Raises SpeechError, UnsupportedLanguageError."""
         ...
 
     def close(self) -> None: ...

@@ -10,7 +10,7 @@ import numpy as np
 
 from babelcast.errors import SpeechError
 from babelcast.sts.batching import BatchStats
-from babelcast.sts.engine import FragmentResult, Output, Spoken
+from babelcast.sts.engine import FragmentResult, Output, SaidResult, Spoken
 from babelcast.units import NS_PER_MS, Pcm, samples_to_ns
 from babelcast.wire import Language, Progress, Segment, StageTimes, Start, Voice
 
@@ -22,6 +22,8 @@ _THRESHOLD = 0.003
 _BLOCK_S = 0.1
 _MAX_S = 1.5
 _PAUSE_BLOCKS = 3
+RATE = 16_000
+"""Of what is said from text."""
 _MAX_GAP_NS = 40 * NS_PER_MS
 
 
@@ -164,6 +166,10 @@ class ToneEngine:
         if not len(samples) or float(np.sqrt(np.mean(samples**2))) <= _THRESHOLD:
             return FragmentResult(np.zeros(len(samples), np.float32), "", "", StageTimes())
         return FragmentResult(tone(sequence, len(samples), rate), text(sequence), text(sequence), StageTimes())
+
+    def say(self, text: str, language: str, voice: str | None) -> SaidResult:
+        """As long as the text would take to be said, about: 15 characters a second."""
+        return SaidResult(tone(len(text), max(1, round(len(text) / 15 * RATE)), RATE), RATE, "tone", StageTimes())
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,0 +1,258 @@
+"""HTTP: aiohttp, because it hands a request's body on while it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import http
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import SecretStr, ValidationError
+
+from babelcast.bridge.audio_endpoint.endpoint import Endpoint, Full
+from babelcast.bridge.audio_endpoint.formats import ACCEPT_POST, ACCEPTED, UnsupportedFormat, format_of
+from babelcast.bridge.audio_endpoint.listeners import Stuck
+from babelcast.bridge.audio_endpoint.metrics import AudioMetrics
+from babelcast.bridge.audio_endpoint.producer import Replaced, Silent, Undecodable
+from babelcast.bridge.audio_endpoint.settings import Mix
+from babelcast.errors import BabelcastError, ConfigError, SpeechError, SpeechUnavailableError
+from babelcast.telemetry.redact import redact
+from babelcast.wire import SpeakRequest
+
+log = logging.getLogger(__name__)
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_SEND_BUFFER = 64 << 10
+"""Of a listener's socket in the kernel, which would take minutes of AAC before anybody sees that it is stuck."""
+_LINGER_S = 1.0
+_GRACE_S = 1.0
+_JSON = 64 << 10
+_STATUS = {
+    "bad_request": 422,
+    "unsupported_language": 422,
+    "unauthorized": 502,
+    "overloaded": 503,
+    "rate_limited": 429,
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None, **members: object) -> web.Response:
+    """Problem details (RFC 9457)."""
+    document = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status}
+    document |= {"detail": redact(detail), **members}
+    import json
+
+    text = json.dumps(document)
+    return web.Response(text=text, status=status, headers=headers, content_type="application/problem+json")
+
+
+def create_app(endpoint: Endpoint) -> web.Application:
+    settings = endpoint.settings
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refused = _refusal(request, settings.token, settings.stream_token)
+        if refused is not None:
+            return refused
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return problem(error.status, error.reason)
+        except BabelcastError as error:
+            return _problem_of(error)
+
+    app = web.Application(middlewares=[guard], client_max_size=_JSON)
+    routes = _Routes(endpoint)
+    app.router.add_get("/", routes.index)
+    app.router.add_get("/healthz", routes.healthz)
+    app.router.add_post("/ingest", routes.ingest)
+    app.router.add_put("/ingest", routes.ingest)
+    app.router.add_get("/stream", routes.stream, allow_head=False)
+    app.router.add_post("/say", routes.say)
+    app.router.add_delete("/say", routes.hush)
+    app.router.add_get("/mix", routes.mix)
+    app.router.add_patch("/mix", routes.change_mix)
+    app.router.add_get("/status", routes.status)
+    app.router.add_get("/metrics", routes.metrics)
+    return app
+
+
+class _Routes:
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._metrics = AudioMetrics(endpoint.status)
+
+    async def index(self, request: web.Request) -> web.Response:
+        lines = ["Babelcast audio endpoint", ""]
+        for resource in request.app.router.resources():
+            methods = sorted({route.method for route in resource if route.method != "HEAD"})
+            lines.append(f"{', '.join(methods):14}{resource.canonical}")
+        return web.Response(text="\n".join([*lines, "", "/ingest takes:", *ACCEPTED, ""]))
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def ingest(self, request: web.Request) -> web.Response:
+        try:
+            form = format_of(request.headers.get("Content-Type"))
+        except UnsupportedFormat as error:
+            return problem(415, str(error), {"Accept-Post": ACCEPT_POST}, accepted=list(ACCEPTED))
+        live = request.content_length is None
+        body = request.content.iter_any()
+        try:
+            count = await self._endpoint.ingest(form, _bytes(body), live=live)
+        except ConnectionResetError:
+            return problem(400, "the producer vanished")
+        return web.json_response({"received_bytes": count, "content_type": form.name})
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        self._endpoint.check_listener()
+        headers = {"Content-Type": "audio/aac", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        response = web.StreamResponse(headers=headers)
+        transport = request.transport
+        sock = transport.get_extra_info("socket") if transport else None
+        if sock is not None:
+            import socket
+
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        await response.prepare(request)
+        try:
+            with contextlib.suppress(ConnectionResetError):
+                await self._endpoint.listeners.follow(response.write)
+        except Stuck as error:
+            log.warning("a listener is dropped: %s", error)
+            if transport is not None:
+                transport.abort()
+        return response
+
+    async def say(self, request: web.Request) -> web.Response:
+        try:
+            wanted = SpeakRequest.model_validate_json(await request.read())
+        except ValidationError as error:
+            return _invalid(error)
+        starts_s, length_s = await self._endpoint.speaker.say(wanted)
+        return web.json_response({"starts_in_s": round(starts_s, 3), "duration_s": round(length_s, 3)}, status=202)
+
+    async def hush(self, request: web.Request) -> web.Response:
+        return web.json_response({"cleared": self._endpoint.speaker.queue.clear()})
+
+    async def mix(self, request: web.Request) -> web.Response:
+        return web.json_response(text=self._endpoint.mixer.mix.model_dump_json())
+
+    async def change_mix(self, request: web.Request) -> web.Response:
+        """JSON merge patch (RFC 7396), but that null is the default."""
+        import json
+
+        try:
+            changes = json.loads(await request.read())
+            if not isinstance(changes, dict):
+                raise ValueError
+        except ValueError:
+            return problem(422, "the body must be a JSON object with some of the controls")
+        before = self._endpoint.mixer.mix.model_dump()
+        try:
+            mix = Mix.model_validate(_merged(before, changes))
+        except ValidationError as error:
+            return _invalid(error)
+        self._endpoint.mixer.mix = mix
+        log.info("mix changed: %s", ", ".join(sorted(changes)))
+        return web.json_response(text=mix.model_dump_json())
+
+    async def status(self, request: web.Request) -> web.Response:
+        return web.json_response(text=self._endpoint.status().model_dump_json())
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _merged(before: dict[str, object], changes: dict[str, object]) -> dict[str, object]:
+    found = dict(before)
+    for name, value in changes.items():
+        inner = found.get(name)
+        if value is None:
+            found.pop(name, None)
+        elif isinstance(inner, dict) and isinstance(value, dict):
+            found[name] = _merged(inner, value)
+        else:
+            found[name] = value
+    return found
+
+
+async def _bytes(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in body:
+        yield chunk
+
+
+def _invalid(error: ValidationError) -> web.Response:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return problem(422, f"{place}: {first['msg']}" if place else first["msg"])
+
+
+def _problem_of(error: BabelcastError) -> web.Response:
+    if isinstance(error, Undecodable):
+        return problem(422, str(error))
+    if isinstance(error, Replaced):
+        return problem(409, str(error))
+    if isinstance(error, Silent):
+        return problem(408, str(error))
+    if isinstance(error, Full):
+        return problem(503, str(error), {"Retry-After": "5"})
+    if isinstance(error, SpeechError):
+        wait_s = error.retry_after_s if isinstance(error, SpeechUnavailableError) else None
+        headers = {"Retry-After": str(max(1, round(wait_s)))} if wait_s else None
+        return problem(_STATUS.get(error.code, 503 if error.retryable else 502), str(error), headers)
+    return problem(503 if error.retryable else 500, str(error))
+
+
+def _refusal(request: web.Request, token: SecretStr | None, stream_token: SecretStr | None) -> web.Response | None:
+    """Without a token the endpoint is for this machine, and must be called by its name: a web page that points a name
+    of its own at 127.0.0.1 is refused, and so is one of another origin that would change something."""
+    origin = request.headers.get("Origin")
+    if request.method != "GET" and origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+        return problem(403, "pages of another origin may not change anything here")
+    if request.path == "/healthz":
+        return None
+    if token is None and urlsplit(f"//{request.headers.get('Host', '')}").hostname not in _LOOPBACK:
+        return problem(403, "call it as 127.0.0.1 or localhost, or set AUDIO_TOKEN")
+    needed = stream_token if request.path == "/stream" else token
+    if needed is None or _holds(request, needed):
+        return None
+    return problem(401, "a token is needed: as bearer, or as ?token=", {"WWW-Authenticate": "Bearer"})
+
+
+def _holds(request: web.Request, token: SecretStr) -> bool:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    given = given.strip() if scheme.lower() == "bearer" else request.query.get("token", "")
+    return hmac.compare_digest(given.encode(), token.get_secret_value().encode())
+
+
+@contextlib.asynccontextmanager
+async def serving(endpoint: Endpoint, host: str, port: int) -> AsyncIterator[int]:
+    """Serves ``endpoint``; gives the port. ConfigError where the address can't be had."""
+    runner = web.AppRunner(
+        create_app(endpoint),
+        access_log=None,
+        handler_cancellation=True,  # who goes away ends what was done for them
+        shutdown_timeout=_GRACE_S,
+        lingering_time=_LINGER_S,
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port, backlog=512).start()
+        except OSError as error:
+            raise ConfigError(
+                f"can't listen on {host}:{port}: {error.strerror}",
+                key="AUDIO_PORT",
+                hint="another program may be using the port; choose another one, or 0 for a free one",
+            ) from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,91 @@
+"""``/say``: text that the speech service speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import aiohttp
+import numpy as np
+import soxr
+from pydantic import ValidationError
+
+from babelcast.audio.pcm import from_s16le
+from babelcast.bridge.audio_endpoint.queue import SpeechQueue
+from babelcast.bridge.audio_endpoint.settings import AudioSettings
+from babelcast.errors import SpeechError, SpeechProtocolError, SpeechUnavailableError
+from babelcast.units import RATE, Pcm
+from babelcast.wire import SPEAK_PATH, SpeakRequest, SpeakResponse
+
+_TIMEOUT = aiohttp.ClientTimeout(total=20.0, sock_connect=3.0)
+_MOST_BYTES = 32 << 20
+_RETRY_S = 2.0
+
+
+class Speaker:
+    """What is asked for is spoken in the order in which it was asked."""
+
+    def __init__(self, settings: AudioSettings, session: aiohttp.ClientSession) -> None:
+        self.queue = SpeechQueue(settings.speech_s, settings.max_utterances)
+        self.failed = 0
+        self._url = settings.speech_url.rstrip("/") if settings.speech_url else None
+        token = settings.speech_token
+        self._headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+        self._session = session
+        self._most = settings.max_utterances
+        self._asked = 0
+        self._turn = asyncio.Lock()
+
+    async def say(self, wanted: SpeakRequest) -> tuple[float, float]:
+        """Seconds until it is heard, and its length. Raises SpeechUnavailableError (``overloaded``: too much waits
+        already; or no speech service answers) and SpeechError, as the speech service refused it."""
+        if self._url is None:
+            raise SpeechUnavailableError("no speech service is configured", hint="set AUDIO_STS_URL")
+        if self._asked + self.queue.count >= self._most or not self.queue.room():
+            raise SpeechUnavailableError(
+                f"{self.queue.seconds:.0f} s of speech wait already", code="overloaded", retry_after_s=_RETRY_S
+            )
+        self._asked += 1
+        try:
+            async with self._turn:
+                samples = await self._spoken(wanted)
+        except SpeechError:
+            self.failed += 1
+            raise
+        finally:
+            self._asked -= 1
+        return self.queue.put(samples), len(samples) / RATE
+
+    async def _spoken(self, wanted: SpeakRequest) -> Pcm:
+        assert self._url is not None
+        try:
+            async with self._session.post(
+                self._url + SPEAK_PATH, data=wanted.model_dump_json(), headers=self._headers, timeout=_TIMEOUT
+            ) as answer:
+                data = await answer.content.read(_MOST_BYTES)
+                while not answer.content.at_eof() and len(data) < _MOST_BYTES:
+                    data += await answer.content.read(_MOST_BYTES - len(data))
+                if answer.status != 200:
+                    raise await _refused(answer.status, data)
+            found = SpeakResponse.model_validate_json(data)
+            samples = from_s16le(base64.b64decode(found.audio, validate=True), 1)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise SpeechUnavailableError(f"the speech service does not answer: {type(error).__name__}") from error
+        except (ValidationError, ValueError) as error:
+            raise SpeechProtocolError("the speech service answered with something else than speech") from error
+        resampled: Pcm = np.asarray(soxr.resample(samples, found.sample_rate, RATE), np.float32)
+        return resampled
+
+
+async def _refused(status: int, data: bytes) -> SpeechError:
+    import json
+
+    try:
+        problem = json.loads(data)
+        code, detail = str(problem["code"]), str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        code, detail = "internal", f"status {status}"
+    if code == "unauthorized":
+        return SpeechError("the speech service does not take our token", code="internal", hint="set AUDIO_STS_TOKEN")
+    kind = SpeechUnavailableError if status in (429, 502, 503, 504) else SpeechError
+    return kind(f"speech service: {detail}", code=code)

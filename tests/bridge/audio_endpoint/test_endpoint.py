@@ -1,0 +1,241 @@
+"""The endpoint over HTTP, with ffmpeg's encoders and decoder: what is pushed in is heard by those who listen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+from tests.bridge.audio_endpoint.rig import PCM, Rig, audio, encoded, listening, live, runs, sine
+from tests.bridge.rig import arguments_of_children
+
+from babelcast.bridge.audio_endpoint.settings import AudioSettings
+
+pytestmark = pytest.mark.integration
+
+_TOKEN = "aud10-t0ken"
+
+
+async def _asked(rig: Rig, method: str, path: str, **request: Any) -> tuple[int, Any]:
+    async with rig.http.request(method, path, **request) as answer:
+        return answer.status, await (answer.json() if "json" in answer.content_type else answer.text())
+
+
+def _push(rig: Rig, frequency: float, **request: Any) -> asyncio.Task[tuple[int, Any]]:
+    headers = {"Content-Type": PCM}
+    return asyncio.create_task(_asked(rig, "POST", "/ingest", data=live(frequency), headers=headers, **request))
+
+
+async def test_every_format_is_heard_and_a_listener_never_stalls() -> None:
+    bodies = [
+        ("audio/aac", encoded(400, 0.7, "-c:a", "aac", "-f", "adts")),
+        ("audio/mpeg", encoded(600, 0.7, "-f", "mp3")),
+        ("audio/ogg; codecs=opus", encoded(800, 0.7, "-c:a", "libopus", "-f", "ogg")),
+        ("audio/wav", encoded(1_000, 0.7, "-f", "wav")),
+        ("audio/L16; rate=44100; channels=2", encoded(1_200, 0.7, "-ar", "44100", "-ac", "2", "-f", "s16be")),
+        (PCM, sine(1_400, 0.7)),
+    ]
+    async with audio() as rig, listening(rig) as listener:
+        begun = time.monotonic()
+        for content_type, body in bodies:
+            status, answer = await _asked(rig, "POST", "/ingest", data=body, headers={"Content-Type": content_type})
+            assert status == 200 and answer["received_bytes"] == len(body), (content_type, answer)
+        await asyncio.sleep(0.3)
+        lasted = time.monotonic() - begun
+        status, shown = await _asked(rig, "GET", "/status")
+        assert shown["producer"] is None and shown["bed"]["underruns"] == 0 and shown["late_steps"] == 0
+        _, metrics = await _asked(rig, "GET", "/metrics")
+        assert "audio_listeners 1.0" in metrics
+    heard = [each for each, _ in runs(listener.heard()) if each]
+    assert heard == [400, 600, 800, 1_000, 1_200, 1_400]
+    gaps = [after - before for before, after in itertools.pairwise(listener.arrived)]
+    assert max(gaps) < 0.5 and len(listener.heard()) / 10 == pytest.approx(lasted, abs=0.6)
+
+
+async def test_the_newest_producer_wins_without_a_hole() -> None:
+    async with audio() as rig, listening(rig) as listener:
+        first = _push(rig, 400)
+        await rig.until(lambda: rig.endpoint.status().bed.state == "live")
+        await asyncio.sleep(0.6)
+        second = _push(rig, 800)
+        status, problem = await first
+        assert status == 409 and "another producer" in problem["detail"]
+        await asyncio.sleep(0.6)
+        assert not second.done() and rig.endpoint.status().replaced == 1
+        second.cancel()
+        await rig.until(lambda: rig.endpoint.status().producer is None)
+    heard = [each for each, _ in runs(listener.heard())]
+    assert heard[-2:] == [400, 800] or heard[-3:] == [400, 800, 0], heard
+
+
+async def test_garbage_and_wrong_types_disturb_nobody() -> None:
+    async with audio() as rig, listening(rig) as listener:
+        good = _push(rig, 400)
+        await rig.until(lambda: rig.endpoint.status().bed.state == "live")
+        for content_type in ("audio/mpeg", "audio/ogg", "audio/wav", "audio/aac"):
+            noise = os.urandom(20_000) if content_type != "audio/aac" else b"nothing of AAC in it " * 1_000
+            status, problem = await _asked(rig, "POST", "/ingest", data=noise, headers={"Content-Type": content_type})
+            assert status == 422 and content_type in problem["detail"], (content_type, problem)
+        status, problem = await _asked(rig, "POST", "/ingest", data=b"", headers={"Content-Type": PCM})
+        assert status == 422
+        for headers in ({"Content-Type": "text/html"}, {"Content-Type": "audio/L16"}, {"Content-Type": ""}):
+            status, problem = await _asked(rig, "POST", "/ingest", data=b"x" * 100_000, headers=headers)
+            assert status == 415 and "audio/aac (ADTS)" in problem["accepted"]
+        assert not good.done() and rig.endpoint.status().undecodable >= 4
+        good.cancel()
+    heard = [each for each, _ in runs(listener.heard()) if each]
+    assert heard == [400], "it was heard all the while"
+
+
+async def test_a_producer_that_vanishes_leaves_silence_and_another_one_is_heard() -> None:
+    async with audio() as rig, listening(rig) as listener:
+        for frequency in (400, 800):
+            async with aiohttp.ClientSession(rig.url) as theirs:
+                task = asyncio.create_task(
+                    theirs.post("/ingest", data=live(frequency), headers={"Content-Type": PCM})  # type: ignore[arg-type]
+                )
+                await rig.until(lambda: rig.endpoint.status().bed.state == "live")
+                await asyncio.sleep(0.5)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            await rig.until(lambda: rig.endpoint.status().producers == 0 and rig.endpoint.status().producer is None)
+            await asyncio.sleep(0.4)
+        assert "s16le -ar 48000 -ac 1" not in arguments_of_children(), "no decoder is left"
+    assert [each for each, _ in runs(listener.heard())][-4:] == [400, 0, 800, 0]
+
+
+async def test_one_that_sends_nothing_is_let_go_and_there_are_not_too_many() -> None:
+    async with audio(AudioSettings(producer_timeout_s=0.3, max_producers=1)) as rig:
+
+        async def silent() -> Any:
+            yield b"\0" * 100
+            await asyncio.sleep(5)
+
+        headers = {"Content-Type": PCM}
+        task = asyncio.create_task(_asked(rig, "POST", "/ingest", data=silent(), headers=headers))
+        await rig.until(lambda: rig.endpoint.status().producers == 1)
+        status, problem = await _asked(rig, "POST", "/ingest", data=b"\0", headers=headers)
+        assert status == 503 and "already" in problem["detail"]
+        status, problem = await task
+        assert status == 408 and "nothing came" in problem["detail"]
+
+
+async def test_a_burst_of_a_live_producer_does_not_become_delay() -> None:
+    async with audio() as rig:
+
+        async def bursts() -> Any:
+            yield sine(400, 3.0)
+            async for chunk in live(400):
+                yield chunk
+
+        task = asyncio.create_task(_asked(rig, "POST", "/ingest", data=bursts(), headers={"Content-Type": PCM}))
+        await rig.until(lambda: rig.endpoint.status().bed.trimmed_s > 1)
+        await asyncio.sleep(0.5)
+        assert rig.endpoint.status().bed.queued_s < 0.8
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_two_hundred_listen_and_the_next_one_is_refused() -> None:
+    async with audio() as rig:
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(rig.url, connector=connector) as many:
+            counts = [0] * 200
+
+            async def listen(number: int) -> None:
+                async with many.get("/stream") as answer:
+                    assert answer.status == 200
+                    async for chunk in answer.content.iter_any():
+                        counts[number] += len(chunk)
+
+            tasks = [asyncio.create_task(listen(number)) for number in range(200)]
+            try:
+                await rig.until(lambda: rig.endpoint.listeners.count == 200 and min(counts) > 0, 30)
+                status, problem = await _asked(rig, "GET", "/stream")
+                assert status == 503 and "200 listen already" in problem["detail"]
+                before = min(counts)
+                await rig.until(lambda: min(counts) > before + 200, 10)
+                shown = rig.endpoint.status()
+                assert (shown.listeners, shown.listeners_refused, shown.listeners_dropped) == (200, 1, 0)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        await rig.until(lambda: rig.endpoint.listeners.count == 0)
+
+
+async def test_a_listener_that_never_reads_is_dropped_and_the_others_hear_on() -> None:
+    async with audio(AudioSettings(stuck_s=0.3, bitrate=320_000)) as rig, listening(rig) as listener:
+        producer = asyncio.create_task(
+            _asked(rig, "POST", "/ingest", data=_noise(), headers={"Content-Type": "audio/pcm;channels=2"})
+        )
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            await asyncio.to_thread(deaf.connect, ("127.0.0.1", int(rig.url.rpartition(":")[2])))
+            deaf.sendall(b"GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            await rig.until(lambda: rig.endpoint.listeners.count == 2)
+            await rig.until(lambda: rig.endpoint.listeners.dropped == 1, 20)
+            assert rig.endpoint.listeners.count == 1
+        before = len(listener.data)
+        await rig.until(lambda: len(listener.data) > before + 20_000)
+        producer.cancel()
+        await asyncio.gather(producer, return_exceptions=True)
+    assert max(after - before for before, after in itertools.pairwise(listener.arrived)) < 0.5
+
+
+async def _noise() -> Any:
+    while True:
+        yield os.urandom(48_000 // 50 * 4)
+        await asyncio.sleep(0.019)
+
+
+async def test_the_mix_is_set_and_wrong_values_are_named() -> None:
+    async with audio() as rig:
+        status, mix = await _asked(rig, "PATCH", "/mix", json={"bed_gain": 0.5, "ducking": {"range_db": 20}})
+        assert status == 200 and (mix["bed_gain"], mix["ducking"]["range_db"]) == (0.5, 20)
+        assert mix["ducking"]["enabled"] and (await _asked(rig, "GET", "/mix"))[1] == mix
+        status, mix = await _asked(rig, "PATCH", "/mix", json={"bed_gain": None})
+        assert mix["bed_gain"] == 1.0
+        for body in ({"bed_gain": 9}, {"gain": 1}, {"ducking": {"ratio": "x"}}, [1], {"mute": "maybe"}):
+            status, problem = await _asked(rig, "PATCH", "/mix", json=body)
+            assert status == 422 and problem["detail"], body
+        assert (await _asked(rig, "PATCH", "/mix", data=b"{"))[0] == 422
+        assert (await _asked(rig, "PATCH", "/mix", data=b"x" * 100_000))[0] == 413
+
+
+async def test_who_may_push_and_who_may_listen() -> None:
+    settings = AudioSettings(token=SecretStr(_TOKEN), stream_token=SecretStr("l1sten"))
+    async with audio(settings) as rig:
+        body = {"data": sine(400, 0.1), "headers": {"Content-Type": PCM}}
+        for path in ("/ingest", "/ingest?token=wrong", "/say", "/status?token=l1sten"):
+            status, _ = await _asked(rig, "POST" if "status" not in path else "GET", path, **body)
+            assert status == 401, path
+        bearer = {"Authorization": f"Bearer {_TOKEN}", "Content-Type": PCM}
+        assert (await _asked(rig, "POST", "/ingest", data=sine(400, 0.1), headers=bearer))[0] == 200
+        assert (await _asked(rig, "POST", f"/ingest?token={_TOKEN}", **body))[0] == 200
+        assert (await _asked(rig, "GET", "/stream"))[0] == 401
+        assert (await _asked(rig, "GET", "/healthz"))[0] == 200
+        async with listening(rig, params={"token": "l1sten"}) as listener:
+            await rig.until(lambda: len(listener.data) > 0)
+    async with audio() as rig:
+        assert (await _asked(rig, "GET", "/status", headers={"Host": "elsewhere.example"}))[0] == 403
+        headers = {"Origin": "http://elsewhere.example"}
+        assert (await _asked(rig, "POST", "/ingest", data=b"", headers=headers))[0] == 403
+        assert (await _asked(rig, "GET", "/nothing"))[0] == 404
+        assert (await _asked(rig, "DELETE", "/stream"))[0] == 405
+
+
+async def test_a_listener_that_goes_away_at_once_costs_nothing() -> None:
+    async with audio() as rig:
+        for _ in range(20):
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with rig.http.get("/stream", timeout=aiohttp.ClientTimeout(total=0.02)) as answer:
+                    await answer.content.read(1)
+        await rig.until(lambda: rig.endpoint.listeners.count == 0)

@@ -1,0 +1,71 @@
+"""``/say``: with a real speech service of the tone mock, without one, and with one that refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from tests.bridge.audio_endpoint.rig import PCM, Rig, audio, listening, live, runs
+
+from babelcast.bridge.audio_endpoint.settings import AudioSettings
+from babelcast.sts.serve import serving as serving_sts
+from babelcast.sts.service import Service
+from babelcast.sts.tone import ToneEngine, frequency
+
+pytestmark = pytest.mark.integration
+
+_TEXT = "Good evening to you"
+
+
+async def _say(rig: Rig, **body: Any) -> tuple[int, Any]:
+    async with rig.http.post("/say", json={"text": _TEXT, "language": "en"} | body) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_a_text_is_spoken_over_the_ducked_bed() -> None:
+    async with serving_sts(Service(ToneEngine(), token="sts-t0ken")) as sts:
+        settings = AudioSettings(speech_url=sts, speech_token=SecretStr("sts-t0ken"), max_utterances=2)
+        async with audio(settings) as rig, listening(rig) as listener:
+            bed = asyncio.create_task(
+                rig.http.post("/ingest", data=live(2_000), headers={"Content-Type": PCM})  # type: ignore[arg-type]
+            )
+            await rig.until(lambda: rig.endpoint.mixer.bed_db > -20)
+            await asyncio.sleep(0.4)
+            before = rig.endpoint.mixer.bed_db
+            status, said = await _say(rig)
+            assert status == 202 and said == {
+                "starts_in_s": 0.0,
+                "duration_s": pytest.approx(len(_TEXT) / 15, abs=0.01),
+            }
+            status, second = await _say(rig, text=_TEXT + "s")
+            assert status == 202 and second["starts_in_s"] > 1
+            status, problem = await _say(rig)
+            assert status == 503 and "wait already" in problem["detail"]
+            await rig.until(lambda: rig.endpoint.mixer.bed_db < before - 6)
+            await rig.until(lambda: rig.endpoint.speaker.queue.spoken == 1)
+            async with rig.http.delete("/say") as answer:
+                assert await answer.json() == {"cleared": 1}
+            await rig.until(lambda: rig.endpoint.mixer.bed_db > before - 1)
+            bed.cancel()
+            await asyncio.gather(bed, return_exceptions=True)
+    heard = [each for each, _ in runs(listener.heard()) if each]
+    assert heard == [2_000, round(frequency(len(_TEXT)), -1), 2_000], heard
+
+
+async def test_what_can_not_be_said_is_said() -> None:
+    async with audio() as rig:
+        status, problem = await _say(rig)
+        assert status == 503 and "AUDIO_STS_URL" in problem["detail"]
+        for body in ({"text": ""}, {"text": "x" * 1_001}, {"language": "e n"}, {"surprise": 1}):
+            status, problem = await _say(rig, **body)
+            assert status == 422 and next(iter(body)) in problem["detail"]
+    async with audio(AudioSettings(speech_url="http://127.0.0.1:1")) as rig:
+        status, problem = await _say(rig)
+        assert status == 503 and "does not answer" in problem["detail"]
+        assert rig.endpoint.status().speech.failed == 1
+    async with serving_sts(Service(ToneEngine(), token="sts-t0ken")) as sts:
+        async with audio(AudioSettings(speech_url=sts)) as rig:
+            status, problem = await _say(rig)
+            assert status == 502 and "AUDIO_STS_TOKEN" in problem["detail"]
