@@ -54,6 +54,11 @@ async def endpoint() -> AsyncIterator[tuple[int, str]]:
         await child.wait()
 
 
+async def _push(http: aiohttp.ClientSession, body: AsyncIterator[bytes], content_type: str) -> None:
+    async with http.post("/ingest", data=body, headers={"Content-Type": content_type}):
+        pass
+
+
 async def _swallow(http: aiohttp.ClientSession) -> None:
     async with http.get("/stream") as answer:
         async for _ in answer.content.iter_any():
@@ -90,8 +95,7 @@ async def listeners(counts: list[int], seconds: float) -> None:
                 tasks = [asyncio.create_task(_swallow(http)) for _ in range(count)]
                 if playing:
                     body = _live(_body(None, seconds + 10), seconds + 10)
-                    kind = {"Content-Type": "audio/pcm;channels=1"}
-                    tasks.append(asyncio.create_task(http.post("/ingest", data=body, headers=kind)))
+                    tasks.append(asyncio.create_task(_push(http, body, "audio/pcm;channels=1")))
                 await asyncio.sleep(2)
                 before, began = cpu_seconds(pid), time.monotonic()
                 await asyncio.sleep(seconds)
@@ -112,7 +116,7 @@ async def _first_sound(http: aiohttp.ClientSession) -> float:
         async for chunk in answer.content.iter_any():
             for packet in decoder.parse(chunk):
                 for frame in decoder.decode(packet):
-                    if float(np.abs(frame.to_ndarray()).max()) > 0.05:  # type: ignore[attr-defined]
+                    if float(np.abs(frame.to_ndarray()).max()) > 0.05:
                         return time.monotonic()
     raise AssertionError("the stream ended")
 
@@ -126,9 +130,7 @@ async def heard(times: int) -> None:
                 listener = asyncio.create_task(_first_sound(http))
                 await asyncio.sleep(0.7)
                 began = time.monotonic()
-                producer = asyncio.create_task(
-                    http.post("/ingest", data=_live(body, 6), headers={"Content-Type": content_type})
-                )
+                producer = asyncio.create_task(_push(http, _live(body, 6), content_type))
                 taken.append(await asyncio.wait_for(listener, 10) - began)
                 producer.cancel()
                 await asyncio.gather(producer, return_exceptions=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import numpy as np
+import numpy.typing as npt
 
 from babelcast.audio.pcm import to_s16le
 from babelcast.bridge.audio_endpoint.api import serving
@@ -55,7 +56,7 @@ class Listener:
         return frequencies(samples)
 
 
-def frequencies(samples: np.ndarray) -> list[int]:  # type: ignore[type-arg]
+def frequencies(samples: npt.NDArray[np.float64]) -> list[int]:
     step, found = int(RATE * STEP_S), []
     for at in range(0, len(samples) - step + 1, step):
         block = samples[at : at + step]
@@ -76,13 +77,13 @@ def runs(heard: list[int]) -> list[tuple[int, int]]:
 
 
 @contextlib.asynccontextmanager
-async def listening(rig: Rig, **request: dict[str, str]) -> AsyncIterator[Listener]:
+async def listening(rig: Rig, params: dict[str, str] | None = None) -> AsyncIterator[Listener]:
     """From the block's beginning to its end."""
     listener = Listener()
     ready = asyncio.Event()
 
     async def listen() -> None:
-        async with rig.http.get("/stream", **request) as answer:  # type: ignore[arg-type]
+        async with rig.http.get("/stream", params=params) as answer:
             assert answer.status == 200 and answer.content_type == "audio/aac", await answer.text()
             ready.set()
             async for chunk in answer.content.iter_any():

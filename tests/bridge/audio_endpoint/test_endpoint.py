@@ -28,9 +28,12 @@ async def _asked(rig: Rig, method: str, path: str, **request: Any) -> tuple[int,
         return answer.status, await (answer.json() if "json" in answer.content_type else answer.text())
 
 
-def _push(rig: Rig, frequency: float, **request: Any) -> asyncio.Task[tuple[int, Any]]:
-    headers = {"Content-Type": PCM}
-    return asyncio.create_task(_asked(rig, "POST", "/ingest", data=live(frequency), headers=headers, **request))
+def _live(frequency: float) -> dict[str, Any]:
+    return {"data": live(frequency), "headers": {"Content-Type": PCM}}
+
+
+def _push(rig: Rig, frequency: float) -> asyncio.Task[tuple[int, Any]]:
+    return asyncio.create_task(_asked(rig, "POST", "/ingest", **_live(frequency)))
 
 
 async def test_every_format_is_heard_and_a_listener_never_stalls() -> None:
@@ -98,9 +101,7 @@ async def test_a_producer_that_vanishes_leaves_silence_and_another_one_is_heard(
     async with audio() as rig, listening(rig) as listener:
         for frequency in (400, 800):
             async with aiohttp.ClientSession(rig.url) as theirs:
-                task = asyncio.create_task(
-                    theirs.post("/ingest", data=live(frequency), headers={"Content-Type": PCM})  # type: ignore[arg-type]
-                )
+                task = _push(Rig(rig.endpoint, rig.url, theirs), frequency)
                 await rig.until(lambda: rig.endpoint.status().bed.state == "live")
                 await asyncio.sleep(0.5)
                 task.cancel()

@@ -92,14 +92,14 @@ def test_a_burst_is_trimmed_to_the_target_without_a_click() -> None:
 def test_a_file_is_never_trimmed_and_says_when_it_is_full() -> None:
     queue = SoundQueue(0.2, 0.5, live=False)
     queue.put(to_s16le(_stereo(RATE)))
-    assert queue.full and queue.trimmed_s == 0
+    assert (queue.full, queue.trimmed_s) == (True, 0)
     for _ in range(40):
         queue.take(BLOCK)
-    assert not queue.full and not queue.finished
+    assert (queue.full, queue.finished) == (False, False)
     queue.ended = True
     for _ in range(11):
         queue.take(BLOCK)
-    assert queue.finished and queue.underruns == 0
+    assert (queue.finished, queue.underruns) == (True, 0)
 
 
 def test_what_is_shorter_than_the_target_is_heard_when_it_has_ended() -> None:

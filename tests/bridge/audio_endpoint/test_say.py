@@ -24,13 +24,16 @@ async def _say(rig: Rig, **body: Any) -> tuple[int, Any]:
         return answer.status, await answer.json()
 
 
+async def _bed(rig: Rig) -> None:
+    async with rig.http.post("/ingest", data=live(2_000), headers={"Content-Type": PCM}):
+        pass
+
+
 async def test_a_text_is_spoken_over_the_ducked_bed() -> None:
     async with serving_sts(Service(ToneEngine(), token="sts-t0ken")) as sts:
         settings = AudioSettings(speech_url=sts, speech_token=SecretStr("sts-t0ken"), max_utterances=2)
         async with audio(settings) as rig, listening(rig) as listener:
-            bed = asyncio.create_task(
-                rig.http.post("/ingest", data=live(2_000), headers={"Content-Type": PCM})  # type: ignore[arg-type]
-            )
+            bed = asyncio.create_task(_bed(rig))
             await rig.until(lambda: rig.endpoint.mixer.bed_db > -20)
             await asyncio.sleep(0.4)
             before = rig.endpoint.mixer.bed_db
