@@ -25,11 +25,11 @@ define install
 endef
 
 $(VENV)/.run: pyproject.toml constraints.txt scripts/system-packages.sh
-	$(call install,$(VENV),stream sts,stream$(comma)sts$(comma)console)
+	$(call install,$(VENV),stream sts,stream$(comma)sts$(comma)console$(comma)preview)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(call install,$(VENV),stream sts test,stream$(comma)sts$(comma)neural$(comma)engines$(comma)gemini$(comma)bridge$(comma)console$(comma)dev)
+	$(call install,$(VENV),stream sts test,stream$(comma)sts$(comma)neural$(comma)engines$(comma)gemini$(comma)bridge$(comma)console$(comma)preview$(comma)dev)
 	@touch $@
 
 comma := ,

@@ -95,7 +95,13 @@ async def running(config: Config, launch: Launch, say: Say) -> AsyncIterator[App
             server,
             ProcessLauncher(launch.state_dir, orphans="die", stop_grace_s=_WORKER_GRACE_S),
             store,
-            Options(speech_urls=speech, journal_dir=journal_dir, bridge=bridge, stop_grace_s=_WORKER_GRACE_S),
+            Options(
+                speech_urls=speech,
+                journal_dir=journal_dir,
+                preview_dir=launch.state_dir / "preview",
+                bridge=bridge,
+                stop_grace_s=_WORKER_GRACE_S,
+            ),
             egress=EgressProcess(launch.state_dir, orphans="die"),
         )
         await stack.enter_async_context(orchestrator.running())

@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from babelcast.errors import ConfigError
+from babelcast.preview.settings import PreviewSettings
 from babelcast.spec import (
     MAX_DELAY_S,
     MIN_DELAY_S,
@@ -257,6 +258,7 @@ class Config(_Section):
     state_dir: Path | None = None
     """Where the state database and the workers' files live; ``~/.local/state/babelcast`` by default."""
     limits: Limits = Limits()
+    preview: PreviewSettings = PreviewSettings()
     defaults: StreamSettings = StreamSettings()
     streams: dict[StreamId, StreamConfig] = Field(default_factory=dict)
 
@@ -264,6 +266,12 @@ class Config(_Section):
     def _token_beyond_loopback(self) -> Config:
         if self.listen.api_host not in {"127.0.0.1", "::1", "localhost"} and self.api_token is None:
             raise ValueError("listen.api_host opens the API to the network: set api_token as well")
+        return self
+
+    @model_validator(mode="after")
+    def _view_token_with_a_token(self) -> Config:
+        if self.preview.token is not None and self.api_token is None:
+            raise ValueError("preview.token opens previews alone, and without api_token all is open: set that as well")
         return self
 
     def stream(self, stream_id: str) -> StreamConfig:

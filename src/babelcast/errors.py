@@ -15,6 +15,7 @@
     │   ├── SpeechProtocolError     answered with something that the contract does not allow
     │   └── UnsupportedLanguageError  no such language, pair or voice
     ├── ControlsError          what an operator asked to be changed on air can't be
+    ├── PreviewError           a preview can't be shown; carries the HTTP status that says it
     └── LaunchError            a worker could not be started or adopted
 
 ``retryable`` is data: a handler reads it, nobody parses messages. ``hint`` says what the user can do.
@@ -149,4 +150,13 @@ class ControlsError(BabelcastError):
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
+        self.status = status
+
+
+class PreviewError(BabelcastError):
+    """``status`` is the HTTP status that says it: 400 not an offer, 404 no such path or viewer, 406 nothing in common,
+    503 too many viewers."""
+
+    def __init__(self, message: str, status: int, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.status = status

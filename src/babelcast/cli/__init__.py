@@ -21,6 +21,7 @@ _COMMANDS = {
     "sts": "The speech service: ASR → MT → TTS.",
     "bridge": "One source in, RTMP out to two destinations at once, never without a picture.",
     "audio": "The bridge's audio endpoint: sound and text in, one endless AAC stream out; a test tone.",
+    "preview": "Shows paths to browsers by WebRTC; started by the orchestrator and the bridge.",
     "relay": "The embedded RTMP relay alone.",
     "models": "Speech, translation, voice and separation models: list, pull, verify.",
     "mediamtx": "Get the pinned MediaMTX release.",

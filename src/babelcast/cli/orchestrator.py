@@ -77,9 +77,8 @@ async def _serve(config: Config, api: str, relay_rtmp: str | None, orphans: Orph
         stack.push_async_callback(server.aclose)
         store = stack.enter_context(contextlib.closing(Store.in_directory(state_dir)))
         launcher, egress = ProcessLauncher(state_dir, orphans=orphans), EgressProcess(state_dir, orphans=orphans)
-        orchestrator = Orchestrator(
-            config, server, launcher, store, Options(journal_dir=state_dir / "journal"), egress=egress
-        )
+        options = Options(journal_dir=state_dir / "journal", preview_dir=state_dir / "preview")
+        orchestrator = Orchestrator(config, server, launcher, store, options, egress=egress)
         await stack.enter_async_context(orchestrator.running())
         click.echo(f"ready: API {orchestrator.api_url}/docs · events to {orchestrator.events_url}")
         await asyncio.Event().wait()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def run_until_signalled(main: Coroutine[Any, Any, T]) -> T | None:
+def run_until_signalled(
+    main: Coroutine[Any, Any, T], *, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> T | None:
     """Run ``main``; the first SIGINT or SIGTERM cancels it and waits for its clean-up, and further ones are ignored.
 
     Returns its result, or None when it was ended by a signal.
@@ -26,7 +28,8 @@ def run_until_signalled(main: Coroutine[Any, Any, T]) -> T | None:
         except asyncio.CancelledError:
             return None
 
-    return asyncio.run(guarded())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(guarded())
 
 
 def _cancel_once(task: asyncio.Task[T]) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 from pydantic import ValidationError
 
-from babelcast.egress.control_socket import socket_path
+from babelcast.control_socket import socket_path
 from babelcast.egress.wire import DesiredSet, EgressReport
 from babelcast.errors import LaunchError
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from aiohttp import web
 from pydantic import ValidationError
 
-from babelcast.egress.control_socket import listening
+from babelcast.control_socket import listening
 from babelcast.egress.fleet import Fleet, ForwarderFactory
 from babelcast.egress.handler import EgressHandler
 from babelcast.egress.standby import SlateCache

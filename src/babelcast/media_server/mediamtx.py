@@ -84,6 +84,10 @@ class MediaMtx:
             return f"srt://{self._host}:{port}?streamid=read:{path}"
         return f"{protocol}://{self._host}:{port}/{path}"
 
+    def whep_url(self, path: str) -> str:
+        """Where it sends ``path`` to browsers. Raises MediaServerError where it has WebRTC switched off."""
+        return f"http://{self._host}:{self._port('webrtc')}/{path}/whep"
+
     def _port(self, protocol: str) -> int:
         port: int | None = getattr(self.ports, protocol)
         if port is None:

@@ -49,8 +49,11 @@ class Service(Protocol):
     def metrics_text(self) -> bytes: ...
 
 
-def create_app(service: Service, events: APIRouter, token: SecretStr | None) -> FastAPI:
-    """``events`` are the media server's; ``token`` guards everything but health, documentation and local hooks."""
+def create_app(
+    service: Service, events: APIRouter, token: SecretStr | None, view_token: SecretStr | None = None
+) -> FastAPI:
+    """``events`` are the media server's; ``token`` guards everything but health, documentation and local hooks;
+    ``view_token`` opens previews alone."""
     app = FastAPI(
         title="Babelcast orchestrator",
         version=__version__,
@@ -59,7 +62,7 @@ def create_app(service: Service, events: APIRouter, token: SecretStr | None) -> 
         redoc_url=None,
         redirect_slashes=False,
     )
-    problems.install(app, token)
+    problems.install(app, token, view_token)
     app.include_router(session_router(Login(token) if token is not None else None))
     app.include_router(_streams(service))
     app.include_router(_destinations(service))

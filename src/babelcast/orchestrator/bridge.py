@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import aiohttp
 from fastapi import APIRouter, HTTPException
@@ -19,6 +20,7 @@ from babelcast.config import Bridge
 _ASK = aiohttp.ClientTimeout(total=3.0)
 _ORDER = aiohttp.ClientTimeout(total=45.0)
 """A start tries encoders, and one that is not there may take its time to say so."""
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _MOST_BYTES = 1 << 20
 
 Order = Literal["start", "stop", "restart"]
@@ -55,6 +57,11 @@ class BridgeClient:
         self._url = address.url
         token = address.token.get_secret_value() if address.token else None
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    @property
+    def is_local(self) -> bool:
+        """It runs on this machine, so that its feed's address holds here too."""
+        return urlsplit(self._url).hostname in _LOOPBACK
 
     async def view(self) -> BridgeView:
         return _view(await self._json("GET", "status"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import http
 import logging
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,8 @@ from starlette.responses import JSONResponse, Response
 
 from babelcast.errors import BabelcastError
 from babelcast.orchestrator.login import COOKIE, SESSION_PATH, Login
+from babelcast.preview.settings import API as PREVIEW_API
+from babelcast.preview.settings import PAGE as PREVIEW_PAGE
 from babelcast.telemetry.redact import redact
 
 log = logging.getLogger(__name__)
@@ -38,9 +41,9 @@ def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, 
     return JSONResponse(content, status, headers, media_type="application/problem+json")
 
 
-def install(app: FastAPI, token: SecretStr | None) -> None:
+def install(app: FastAPI, token: SecretStr | None, view_token: SecretStr | None = None) -> None:
     """Make every error of ``app`` a problem, and check every request before it is routed: it carries ``token`` or the
-    cookie of a login with it."""
+    cookie of a login with it. ``view_token`` opens previews and nothing else."""
     login = Login(token) if token is not None else None
 
     @app.exception_handler(HTTPException)
@@ -61,7 +64,7 @@ def install(app: FastAPI, token: SecretStr | None) -> None:
 
     @app.middleware("http")
     async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        refused = _refusal(request, login)
+        refused = _refusal(request, login, view_token)
         if refused is not None:
             return refused
         try:
@@ -71,13 +74,13 @@ def install(app: FastAPI, token: SecretStr | None) -> None:
             return problem(500, "something went wrong here; the log has it", instance=request.url.path)
 
 
-def _refusal(request: Request, login: Login | None) -> Response | None:
+def _refusal(request: Request, login: Login | None, view_token: SecretStr | None) -> Response | None:
     by_cookie = False
     if login is None:
         refused = _foreign(request)
         if refused is not None:
             return refused
-    elif not _may_pass(request, login):
+    elif not (_may_pass(request, login) or _may_view(request, view_token)):
         by_cookie = login.is_session(request.cookies.get(COOKIE))
         if not by_cookie:
             return problem(401, "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
@@ -106,8 +109,22 @@ def _may_pass(request: Request, login: Login) -> bool:
         return True
     if path.startswith(EVENTS_PREFIX) and request.client is not None and request.client.host in _LOOPBACK:
         return True  # hooks of a media server on this machine; events are hints and tell nothing
+    return login.is_token(_bearer(request))
+
+
+def _may_view(request: Request, view_token: SecretStr | None) -> bool:
+    """The preview's page is open: it shows nothing before its own requests are let through."""
+    path = request.url.path
+    if request.method in _SAFE_METHODS and (path == PREVIEW_PAGE or path.startswith(f"{PREVIEW_PAGE}/")):
+        return True
+    if view_token is None or not path.startswith(f"{PREVIEW_API}/"):
+        return False
+    return hmac.compare_digest(_bearer(request).encode(), view_token.get_secret_value().encode())
+
+
+def _bearer(request: Request) -> str:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and login.is_token(given)
+    return given if scheme.lower() == "bearer" else ""
 
 
 def _oversized(request: Request) -> Response | None:

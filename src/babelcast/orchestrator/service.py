@@ -27,9 +27,12 @@ from babelcast.orchestrator.http_server import serving
 from babelcast.orchestrator.launchers.base import Launcher
 from babelcast.orchestrator.loop import ReconcileLoop
 from babelcast.orchestrator.metrics import Metrics
+from babelcast.orchestrator.preview import ServerPaths
 from babelcast.orchestrator.reconcile import Policy, Rng
 from babelcast.orchestrator.store import AsyncStore, Store
 from babelcast.orchestrator.views import EventView, Views
+from babelcast.preview.process import PreviewProcess
+from babelcast.preview.routes import preview_router
 from babelcast.spec import BackendKind, Controls, ControlsPatch, DumpSpec, DumpStatus
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,8 @@ class Options:
     """Workers write their segment journals to ``journal_dir/<stream id>``."""
     bridge: BridgeAddress | None = None
     """The media bridge that ``up`` started; else it is the config's."""
+    preview_dir: Path | None = None
+    """Folder of the preview process; without one there is no preview."""
     source_grace_s: float = DEFAULT_SOURCE_GRACE_S
     poll_s: float = 1.0
     stop_grace_s: float = 5.0
@@ -117,11 +122,16 @@ class Orchestrator:
             stack.callback(self._forwarding.begin_stop)
             await stack.enter_async_context(self._loop.running())
             listen = self._config.listen
-            app = create_app(self, events_router(self._loop.wake, self._metrics), self._config.api_token)
+            preview = self._config.preview
+            app = create_app(self, events_router(self._loop.wake, self._metrics), self._config.api_token, preview.token)
             captions = Captions(options.journal_dir, self._languages)
             app.include_router(captions_router(captions))
-            bridge = options.bridge or BridgeAddress.of(self._config.bridge)
-            app.include_router(bridge_router(BridgeClient(session, bridge) if bridge else None))
+            address = options.bridge or BridgeAddress.of(self._config.bridge)
+            bridge = BridgeClient(session, address) if address else None
+            app.include_router(bridge_router(bridge))
+            if options.preview_dir is not None:
+                shown = await stack.enter_async_context(PreviewProcess(options.preview_dir, preview).running())
+                app.include_router(preview_router(shown, ServerPaths(self._server, bridge), session, preview))
             self._port = await stack.enter_async_context(serving(app, listen.api_host, listen.api))
             stack.callback(captions.close)  # before the server, which waits for its answers
             log.info("the API answers at %s", self.api_url)

@@ -1,0 +1,120 @@
+// One WHEP session: offer, answer, tracks, figures, goodbye.
+
+/** An answer that is no success. `status` is HTTP's; 0 where nobody answered. */
+export class Refused extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+/** fetch() with the token, within a time; throws Refused. */
+export async function ask(url, { token, ms = 8000, headers = {}, ...options } = {}) {
+  if (token) headers.Authorization = `Bearer ${token}`;
+  let response;
+  try {
+    response = await fetch(url, { ...options, headers, cache: "no-store", signal: AbortSignal.timeout(ms) });
+  } catch {
+    throw new Refused(0, "The server does not answer.");
+  }
+  if (response.ok) return response;
+  let detail = "";
+  try {
+    detail = (await response.json()).detail ?? "";
+  } catch { /* another program's error page says nothing to us */ }
+  throw new Refused(response.status, detail || `The server answered ${response.status}.`);
+}
+
+/** Resolves after `ms`, or early when `wake` is called; `wait.wake` is of the latest wait. */
+export function wait(ms) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    wait.wake = () => { clearTimeout(timer); resolve(); };
+  });
+}
+wait.wake = () => {};
+
+export class Session {
+  #peer;
+  #token;
+  #location = null;
+  #last = { frames: 0, bytes: 0, at: performance.now(), fps: 0 };
+
+  constructor(iceServers, token) {
+    this.#token = token;
+    this.#peer = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
+    this.stream = new MediaStream();
+    for (const kind of ["video", "audio"]) {
+      const { receiver } = this.#peer.addTransceiver(kind, { direction: "recvonly" });
+      this.stream.addTrack(receiver.track);
+    }
+  }
+
+  /** Whether the connection is lost for good. */
+  get over() {
+    return ["failed", "closed"].includes(this.#peer.connectionState) || this.#hungUp();
+  }
+
+  async open(url) {
+    await this.#peer.setLocalDescription();
+    if (this.#peer.getConfiguration().iceServers.length) await this.#gathered(1500);
+    const response = await ask(url, {
+      token: this.#token,
+      method: "POST",
+      headers: { "Content-Type": "application/sdp" },
+      body: this.#peer.localDescription.sdp,
+    });
+    this.#location = new URL(response.headers.get("Location"), response.url);
+    const sdp = await response.text();
+    try {
+      await this.#peer.setRemoteDescription({ type: "answer", sdp });
+    } catch {
+      throw new Refused(0, "This browser can't play what the server offers.");
+    }
+  }
+
+  /** What arrived: sizes in pixels, frames per second over the last second, bytes since the start. */
+  async figures() {
+    const found = { width: 0, height: 0, frames: 0, bytes: 0, soundBytes: 0, fps: 0, lost: 0 };
+    for (const report of (await this.#peer.getStats()).values()) {
+      if (report.type !== "inbound-rtp") continue;
+      found.bytes += report.bytesReceived ?? 0;
+      found.lost += Math.max(0, report.packetsLost ?? 0);
+      if (report.kind === "audio") found.soundBytes = report.bytesReceived ?? 0;
+      if (report.kind === "video") {
+        found.width = report.frameWidth ?? 0;
+        found.height = report.frameHeight ?? 0;
+        found.frames = report.framesDecoded ?? 0;
+      }
+    }
+    const now = performance.now();
+    if (now - this.#last.at >= 1000) {
+      const fps = ((found.frames - this.#last.frames) * 1000) / (now - this.#last.at);
+      this.#last = { frames: found.frames, bytes: found.bytes, at: now, fps };
+    }
+    found.fps = Math.round(this.#last.fps);
+    return found;
+  }
+
+  /** Leave; also while the page goes away. */
+  close() {
+    const peer = this.#peer;
+    if (!this.#location) return peer.close();
+    const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
+    fetch(this.#location, { method: "DELETE", headers, keepalive: true }).catch(() => {}).finally(() => peer.close());
+    this.#location = null;
+  }
+
+  #hungUp() {
+    return this.#peer.getReceivers().some((each) => each.transport?.state === "closed");
+  }
+
+  #gathered(ms) {
+    return new Promise((resolve) => {
+      setTimeout(resolve, ms);
+      const check = () => this.#peer.iceGatheringState === "complete" && resolve();
+      this.#peer.addEventListener("icegatheringstatechange", check);
+      check();
+    });
+  }
+}
