@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,18 +109,24 @@ def talk(*numbers: int) -> bytes:
 
 
 def make(
-    *languages: str, synthesizer: BeepSynthesizer | None = None, resume: Resume | None = None, voice: str | None = None
+    *languages: str,
+    synthesizer: BeepSynthesizer | None = None,
+    resume: Resume | None = None,
+    voice: str | None = None,
+    recognizer: CountingRecognizer | None = None,
+    lead_words: int = 0,
 ) -> DubSession:
     languages = languages or ("es",)
     return DubSession(
         Start(stream_id="show", source_language="en", target_languages=languages, resume=resume, voice=voice),
         "s",
         vad=LoudnessVad(),
-        recognizer=CountingRecognizer(),
+        recognizer=recognizer or CountingRecognizer(),
         targets=[
             TargetChain("en", language, "beep", EchoTranslator(), synthesizer or BeepSynthesizer())
             for language in languages
         ],
+        lead_words=lead_words,
     )
 
 
@@ -153,6 +160,45 @@ def test_speech_that_runs_on_is_cut_and_every_word_is_said_once() -> None:
         assert before.message.source_end_ns <= after.message.source_start_ns
         assert before.message.source_end_ns - before.message.source_start_ns <= 4_200 * NS_PER_MS
         assert before.message.translation.endswith(",")
+
+
+def test_behind_a_cut_the_words_before_it_are_heard_again_and_not_said_again() -> None:
+    class Listening(CountingRecognizer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heard: list[list[str]] = []
+
+        def finish(self) -> list[Word]:
+            words = super().finish()
+            self.heard.append([word.text for word in words])
+            return words
+
+    recognizer = Listening()
+    found = spoken(run(make(recognizer=recognizer, lead_words=2), silence(0.5) + talk(*range(11)) + silence(0.6)))
+    plain = spoken(run(make(), silence(0.5) + talk(*range(11)) + silence(0.6)))
+    said = [output.message.transcript.split() for output in found]
+    assert len(said) > 1 and [word for words in said for word in words] == SCRIPT
+    for before, after, heard in zip(said, said[1:], recognizer.heard[1:], strict=False):
+        assert heard[:2] == before[-2:] and heard[2:][: len(after)] == after
+    spans = [(output.message.source_start_ns, output.message.source_end_ns) for output in found]
+    assert spans == [(output.message.source_start_ns, output.message.source_end_ns) for output in plain]
+
+
+def test_only_a_sentences_first_clause_has_a_capital() -> None:
+    found = spoken(run(make(), silence(0.5) + talk(*range(11)) + silence(0.6)))
+    first, *middle, last = [output.message.translation for output in found]
+    assert first[0].isupper() and all(text[0].islower() for text in (*middle, last))
+    assert first.endswith(",") and last.endswith(".")
+
+
+def test_a_recogniser_that_writes_stops_says_where_the_sentence_ends() -> None:
+    class Writing(CountingRecognizer):
+        def partial(self) -> list[Word]:
+            return [replace(word, text=word.text.replace("ships", "ships.")) for word in super().partial()]
+
+    found = spoken(run(make(recognizer=Writing()), silence(0.5) + talk(*range(11)) + silence(0.6)))
+    said = [output.message.translation for output in found]
+    assert said[0] == "We saw ten ships." and said[1][0].isupper()
 
 
 def test_no_clause_waits_longer_than_the_limit() -> None:

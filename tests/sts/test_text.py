@@ -40,6 +40,11 @@ def test_spoken_text_gets_its_melody() -> None:
     assert spoken_text(" . ", "es", ends=True) == ""
 
 
+def test_what_goes_on_has_no_capital_of_ours() -> None:
+    assert spoken_text("y tranquilo", "es", begins=False, ends=True) == "y tranquilo."
+    assert spoken_text("Burnley gana", "es", begins=False, ends=False) == "Burnley gana,"
+
+
 def test_a_question_or_call_of_the_translation_is_kept() -> None:
     assert spoken_text("¿dónde está?", "es", ends=True) == "¿dónde está?"
     assert spoken_text("what a goal!", "en", ends=False) == "What a goal!"

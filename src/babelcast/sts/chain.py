@@ -61,17 +61,18 @@ class TargetChain:
         self,
         transcript: str,
         *,
+        begins: bool = True,
         ends: bool,
         question: bool = False,
         target_s: float | None = None,
         voice: str | None = None,
         source: str | None = None,
     ) -> Rendered:
-        """Translate and say a clause. ``ends``: it ends in a pause; ``target_s``: how long it should be; ``source``:
-        what is spoken, where it was detected. Raises SpeechError, UnsupportedLanguageError."""
+        """Translate and say a clause. ``begins``, ``ends``: a sentence does with it; ``target_s``: how long it should
+        be; ``source``: what is spoken, where it was detected. Raises SpeechError, UnsupportedLanguageError."""
         times = [time.perf_counter()]
         translation = self._translator.translate(transcript, source or self.source, self.language)
-        text = spoken_text(translation, self.language, ends=ends, question=question)
+        text = spoken_text(translation, self.language, begins=begins, ends=ends, question=question)
         times.append(time.perf_counter())
         speech = self._tts.speak(text, voice or self.voice, target_s) if text else None
         times.append(time.perf_counter())
@@ -169,6 +170,7 @@ class ChainEngine:
             recognizer=self.recognizer(start.source_language, terms),
             targets=targets,
             denoise=self._asr.wants_denoised,
+            lead_words=self._asr.lead_words,
         )
 
     def process(

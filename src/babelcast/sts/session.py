@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from babelcast.sts.denoise import Denoiser
 from babelcast.sts.engine import Output, Spoken
 from babelcast.sts.plausible import plausible, speech_enough
 from babelcast.sts.speakers import Speaker, Speakers, samples_of
-from babelcast.sts.text import believable, is_question, source_text
+from babelcast.sts.text import believable, ends_sentence, is_question, source_text
 from babelcast.sts.tts.base import Gender
 from babelcast.sts.vad import CHUNK, CHUNK_BYTES, CHUNK_MS, RATE, SpeechGate, Vad
 from babelcast.units import NS_PER_MS, NS_PER_S, samples_to_ns
@@ -54,6 +54,8 @@ class _Clause:
     onset: int
     fed_from: int
     """Chunk of the first sample that the recogniser heard."""
+    again: int = 0
+    """Chunks at ``fed_from`` that are words of the clause before, heard once more: they say something of the next."""
     audio: list[bytes] = field(default_factory=list)
     speech: int = 0
     """Chunks with speech in them."""
@@ -61,6 +63,23 @@ class _Clause:
     """How much of its sentence was spoken already, where it begins in the middle of one that was cut."""
     asr_s: float = 0.0
     vad_s: float = 0.0
+
+    @property
+    def heard_ms(self) -> int:
+        return (len(self.audio) - self.again) * CHUNK_MS
+
+    def own(self, words: Sequence[Word]) -> list[Word]:
+        """What the recogniser heard, without the words of the clause before, in ms since ``fed_from + again``."""
+        past_ms = self.again * CHUNK_MS
+        return [
+            replace(word, start_ms=max(0, word.start_ms - past_ms), end_ms=word.end_ms - past_ms)
+            for word in words
+            if word.start_ms + word.end_ms >= 2 * past_ms
+        ]
+
+    def chunk_of(self, place_ms: int) -> int:
+        """The chunk of a place in the clause's own words."""
+        return self.fed_from + self.again + round(place_ms / CHUNK_MS)
 
 
 class Target(Protocol):
@@ -78,6 +97,7 @@ class Target(Protocol):
         self,
         transcript: str,
         *,
+        begins: bool = True,
         ends: bool,
         question: bool = False,
         target_s: float | None = None,
@@ -96,7 +116,8 @@ class _Dub:
 
 class DubSession:
     """See :class:`babelcast.sts.engine.Session`. One recognition speaks in all of ``targets``. Owns
-    ``recognizer`` and closes it. ``denoise``: the recogniser hears better behind the Wiener filter."""
+    ``recognizer`` and closes it. ``denoise``: the recogniser hears better behind the Wiener filter; ``lead_words``:
+    words in front of a cut that it hears again with what comes behind."""
 
     def __init__(
         self,
@@ -107,6 +128,7 @@ class DubSession:
         recognizer: Recognizer,
         targets: Sequence[Target],
         denoise: bool = True,
+        lead_words: int = 0,
         settings: ClauseSettings | None = None,
     ) -> None:
         if start.sample_rate != RATE:
@@ -118,6 +140,7 @@ class DubSession:
         self._dubs = [_Dub(target) for target in targets]
         self._threads = ThreadPoolExecutor(len(targets), "sts languages") if len(targets) > 1 else None
         self._denoise = denoise
+        self._lead_words = lead_words
         self._settings = settings or ClauseSettings.up_to(start.max_segment_ms)
         self._speakers = None if start.voice else Speakers()
         self._sequence = start.resume.next_sequence if start.resume else 0
@@ -187,7 +210,7 @@ class DubSession:
     def _begin(self, onset: int) -> None:
         fed_from = max(onset - _PREROLL, self._gate.position - len(self._preroll), 0)
         audio = self._preroll[len(self._preroll) - (self._gate.position - fed_from) :]
-        self._clause = _Clause(onset, fed_from, list(audio), speech=self._gate.position - onset)
+        self._clause = _Clause(onset, fed_from, audio=list(audio), speech=self._gate.position - onset)
         self._recognizer.start()
         self._feed(audio)
 
@@ -206,18 +229,15 @@ class DubSession:
         if elapsed_ms >= settings.max_clause_ms:
             return self._cut(clause, None)
         if (gate.position - clause.onset) % _POLL == 0 and elapsed_ms >= settings.min_clause_ms:
-            place = soft_cut(settings, self._recognizer.partial(), self._heard_ms(clause))
+            place = soft_cut(settings, clause.own(self._recognizer.partial()), clause.heard_ms)
             if place is not None:
                 return self._cut(clause, place)
         if (gate.position - clause.onset) % _PARTIAL == 0:
             return self._partial(clause)
         return []
 
-    def _heard_ms(self, clause: _Clause) -> int:
-        return len(clause.audio) * CHUNK_MS
-
     def _partial(self, clause: _Clause) -> list[Output]:
-        text = source_text(self._recognizer.partial())
+        text = source_text(clause.own(self._recognizer.partial()))
         if not text or text == self._partial_text:
             return []
         self._partial_text = text
@@ -231,7 +251,7 @@ class DubSession:
         """The clause ended in a pause (or the sound did): speak all of it."""
         last = self._gate.position - self._gate.pause
         began = time.perf_counter()
-        words = self._recognizer.finish()
+        words = clause.own(self._recognizer.finish())
         clause.asr_s += time.perf_counter() - began
         self._clause = None
         self._gate.end()
@@ -245,21 +265,23 @@ class DubSession:
         its boundaries is taken.
         """
         began = time.perf_counter()
-        words = self._recognizer.finish()
+        words = clause.own(self._recognizer.finish())
         clause.asr_s += time.perf_counter() - began
         if place_ms is None:
-            place_ms = hard_cut(self._settings, words, self._heard_ms(clause))
+            place_ms = hard_cut(self._settings, words, clause.heard_ms)
         else:
             place_ms = nearest(place_ms, [word.start_ms for word in words[1:]])
         first = [word for word in words if place_ms is None or word.start_ms < place_ms]
-        place = self._gate.position if place_ms is None else clause.fed_from + round(place_ms / CHUNK_MS)
-        kept = clause.audio[place - clause.fed_from :]
-        before_ms = clause.before_ms + (place - clause.onset) * CHUNK_MS
-        after = _Clause(place, place, list(kept), speech=len(kept), before_ms=before_ms)
-        self._clause = after
+        place = self._gate.position if place_ms is None else clause.chunk_of(place_ms)
+        lead = first[-self._lead_words :] if self._lead_words else []
+        again = place - clause.chunk_of(lead[0].start_ms) if lead and place_ms is not None else 0
+        kept = clause.audio[place - again - clause.fed_from :]
+        # a recogniser that writes stops says where the sentence ended
+        before_ms = 0 if ends_sentence(first) else clause.before_ms + (place - clause.onset) * CHUNK_MS
+        self._clause = _Clause(place, place - again, again, list(kept), speech=len(kept) - again, before_ms=before_ms)
         self._recognizer.start()
         self._feed(kept)
-        return self._speak(clause, first, place, ends=False)
+        return self._speak(clause, first, place, ends=ends_sentence(first))
 
     def _speak(self, clause: _Clause, words: list[Word], end: int, *, ends: bool) -> list[Output]:
         """Translate, say and fit ``words`` in every language; nothing where they are not to be believed."""
@@ -276,6 +298,7 @@ class DubSession:
         def render(dub: _Dub) -> Rendered:
             return dub.target.render(
                 transcript,
+                begins=not clause.before_ms,
                 ends=ends,
                 question=question,
                 target_s=target_s(start_ns, end_ns, dub.end_ns),

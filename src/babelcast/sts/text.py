@@ -44,13 +44,19 @@ def is_question(transcript: str) -> bool:
     return rest.split(" ")[0] in _AUXILIARIES or (first == "how" and rest.startswith(("many ", "much ", "long ")))
 
 
-def spoken_text(translation: str, target: str, *, ends: bool, question: bool = False) -> str:
-    """``translation`` with a capital and the stop that gives it the right melody: ``.`` or ``?`` where the source
-    paused, ``,`` where a running sentence was cut. A ``?`` or ``!`` that the translation has is kept."""
+def ends_sentence(words: Sequence[Word]) -> bool:
+    """Whether a recogniser that writes stops wrote one behind the last word."""
+    return bool(words) and words[-1].text[-1:] in _STOPS
+
+
+def spoken_text(translation: str, target: str, *, begins: bool = True, ends: bool, question: bool = False) -> str:
+    """``translation`` with a capital where a sentence ``begins``, and the stop that gives it the right melody: ``.`` or
+    ``?`` where it ``ends``, ``,`` where it was cut and runs on. A ``?`` or ``!`` that the translation has is kept."""
     text = translation.strip(" ,.;")
     if not text:
         return ""
-    text = text[0].upper() + text[1:]
+    if begins:
+        text = text[0].upper() + text[1:]
     if text[-1] in "?!":
         return text
     if question and ends:

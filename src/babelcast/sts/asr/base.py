@@ -87,6 +87,11 @@ class AsrEngine(Protocol):
         """Whether it hears better behind :class:`babelcast.sts.denoise.Denoiser`."""
         ...
 
+    @property
+    def lead_words(self) -> int:
+        """Words in front of a cut that it hears again, because it understands what follows better with them."""
+        ...
+
     def preload(self) -> None:
         """Do now what would make the next ``open`` slow. Blocks."""
         ...

@@ -178,6 +178,8 @@ class WhisperEngine:
 
     wants_denoised = False
     """Trained on noisy sound; a filter's traces are what it does not know."""
+    lead_words = 0
+    """What was said before is its prompt."""
 
     def __init__(self, model: str, compute: Compute | None = None, settings: WhisperSettings | None = None) -> None:
         if importlib.util.find_spec("faster_whisper") is None:

@@ -147,8 +147,11 @@ class ApertiumTranslator:
             answer = self._ask(pair, text)
             if unknown := set(_UNKNOWN.findall(answer)):
                 # the dictionary knows names by their capital, which recognised text has not
-                answer = self._ask(pair, capitalize(text, unknown))
-        return answer.replace("*", "")
+                text = capitalize(text, unknown)
+                answer = self._ask(pair, text)
+        answer = answer.replace("*", "")
+        # it gives every first word a capital
+        return answer[:1].lower() + answer[1:] if text[0].islower() else answer
 
     def _ask(self, pair: tuple[str, str], text: str) -> str:
         """One try on the running stages, one on new ones."""
