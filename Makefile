@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO_ARGS ?=
 SOAK_ARGS ?= --minutes 120
+SOAK_BRIDGE_ARGS ?=
 UP_ARGS ?=
 
-.PHONY: help setup setup-run setup-stream setup-sts demo up dev test check fmt lint typecheck imports unit faults soak listen bench bench-speech clean
+.PHONY: help setup setup-run setup-stream setup-sts demo up dev test check fmt lint typecheck imports unit faults soak soak-bridge listen bench bench-speech clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -79,6 +80,9 @@ faults: setup ## Break everything once while on air, and write docs/reference/fa
 
 soak: setup ## Two hours on air with random faults; fails when anything grows (SOAK_ARGS="--minutes 15 --seed 2 …")
 	@$(BIN)/python -m tests.soak.run $(SOAK_ARGS)
+
+soak-bridge: setup ## The media bridge and its audio endpoint for half an hour, the same way (build/soak-bridge)
+	@$(BIN)/python -m tests.soak.run --what bridge --minutes 30 --out build/soak-bridge $(SOAK_BRIDGE_ARGS)
 
 bench: setup ## Measure, and write bench/README.md again (minutes)
 	@$(BIN)/python bench/run.py

@@ -1,5 +1,6 @@
 """``make soak``: all of Babelcast on one machine for hours, at real speed, while things go wrong at random.
 
+``--what bridge`` is the media bridge with its audio endpoint instead (:mod:`tests.soak.bridge`).
 ``python -m tests.soak.run --minutes 120 --seed 1`` writes ``build/soak/report.json`` and ``report.txt`` (also while it
 runs, once a minute) and ends with 1 when memory, descriptors or threads of a process grow, when the worker did not live
 through all of it, or when the dub, the destination or the sound is not there at the end.
@@ -16,10 +17,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from tests.e2e.programs import Up, config_text, ffmpeg, make_talk, marked, until, up
 from tests.fakes.rtmp_destination import FakeDestination
@@ -42,6 +43,23 @@ class Happened:
     recovered_s: float | None = None
     picture_gap_s: float = 0.0
     sound_gap_s: float = 0.0
+
+
+class Course(Protocol):
+    """What the loop and the report know of a soak."""
+
+    rng: random.Random
+    watch: Watch
+    lives: dict[int, Life]
+    happened: list[Happened]
+
+    @property
+    def at_s(self) -> float: ...
+
+    async def good(self) -> bool: ...
+
+
+C = TypeVar("C", bound=Course)
 
 
 @dataclass
@@ -172,19 +190,24 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 
-async def break_things(soak: Soak, until_s: float) -> None:
-    """One fault after the other, each ten to forty seconds after the last one was got over. In the second half the
-    speech service is killed no more, so that it lives long enough to be judged."""
-    deck: list[Fault] = []
+async def break_things(
+    soak: C,
+    until_s: float,
+    faults: Sequence[Callable[[C], Awaitable[str]]],
+    early: Sequence[Callable[[C], Awaitable[str]]],
+) -> None:
+    """One fault after the other, each ten to forty seconds after the last one was got over. In the second half those
+    that are ``early`` happen no more, so that what they kill lives long enough to be judged."""
+    deck: list[Callable[[C], Awaitable[str]]] = []
     while True:
         await asyncio.sleep(soak.rng.uniform(10, 40))
         if soak.at_s > until_s:
             return
         if not deck:  # all of them before any comes again
-            deck = [fault for fault in FAULTS if fault is not speech_killed or soak.at_s < until_s / 2]
+            deck = [fault for fault in faults if fault not in early or soak.at_s < until_s / 2]
             soak.rng.shuffle(deck)
         fault = deck.pop()
-        if fault is speech_killed and soak.at_s > until_s / 2:
+        if fault in early and soak.at_s > until_s / 2:
             continue
         soak.watch.look()
         one = Happened(round(soak.at_s, 1), fault.__name__, "")
@@ -213,7 +236,7 @@ async def sample(soak: Soak, write: Callable[[], None]) -> None:
         await asyncio.sleep(SAMPLE_S)
 
 
-def grown(soak: Soak) -> list[Growth]:
+def grown(soak: Course) -> list[Growth]:
     """Of every process that lived for a quarter of the time after its warm-up, which is a fifth of the time and ten
     minutes at most."""
     warm_up_s = min(600.0, soak.at_s / 5)
@@ -221,10 +244,15 @@ def grown(soak: Soak) -> list[Growth]:
     return sorted((one for one in found if one is not None), key=lambda one: (one.role, -one.minutes))
 
 
+def lasting(soak: Course) -> list[str]:
+    """What grows, and what did not come back."""
+    found = [f"{one.role} ({one.pid}): {what}" for one in grown(soak) for what in one.complaints]
+    return found + [f"not got over in a minute: {one}" for one in soak.happened if one.recovered_s is None]
+
+
 def complaints(soak: Soak, view: dict[str, Any] | None) -> list[str]:
     """Everything that makes the soak a failure."""
-    found = [f"{one.role} ({one.pid}): {what}" for one in grown(soak) for what in one.complaints]
-    found += [f"not got over in a minute: {one}" for one in soak.happened if one.recovered_s is None]
+    found = lasting(soak)
     # what the destination itself did is no fault of ours
     ours = [one for one in soak.happened if not one.kind.startswith("destination")]
     found += [f"dead air: {one}" for one in ours if one.sound_gap_s > 2.0]
@@ -233,7 +261,7 @@ def complaints(soak: Soak, view: dict[str, Any] | None) -> list[str]:
     return found
 
 
-def write_report(soak: Soak, folder: Path, args: argparse.Namespace, found: list[str] | None) -> None:
+def write_report(soak: Course, folder: Path, args: argparse.Namespace, found: list[str] | None) -> None:
     rows, minutes = grown(soak), soak.at_s / 60
     shown = [next(row for row in rows if row.role == role) for role in sorted({row.role for row in rows})]
     verdict = "still running" if found is None else "; ".join(found) or "nothing grows, everything came back"
@@ -280,7 +308,7 @@ async def soaked(args: argparse.Namespace, folder: Path) -> list[str]:
             try:
                 await until(soak.good, "the dub on air", 60)
                 tasks.append(asyncio.create_task(sample(soak, lambda: write_report(soak, args.out, args, None))))
-                await break_things(soak, args.minutes * 60 - 60)
+                await break_things(soak, args.minutes * 60 - 60, FAULTS, (speech_killed,))
                 await asyncio.sleep(max(0.0, args.minutes * 60 - soak.at_s))
                 await until(soak.good, "the dub on air at the end", 60)
                 found = complaints(soak, await running.stream())
@@ -296,13 +324,19 @@ async def soaked(args: argparse.Namespace, folder: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--what", choices=["up", "bridge"], default="up")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--backend", choices=["sts", "tone"], default="sts")
     parser.add_argument("--server", choices=["relay", "mediamtx"], default="relay")
     parser.add_argument("--out", type=Path, default=Path("build/soak"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="babelcast-soak-") as folder:
-        found = asyncio.run(soaked(args, Path(folder)))
+        if args.what == "bridge":
+            from tests.soak.bridge import soaked as soaked_bridge
+
+            found = asyncio.run(soaked_bridge(args, Path(folder)))
+        else:
+            found = asyncio.run(soaked(args, Path(folder)))
     print((args.out / "report.txt").read_text())
     sys.exit(1 if found else 0)
 
