@@ -25,6 +25,7 @@ from babelcast.media_server.relay.client import RelayClient
 from babelcast.orchestrator.bridge import BridgeAddress
 from babelcast.orchestrator.egress_process import EgressProcess
 from babelcast.orchestrator.launchers.process import ProcessLauncher
+from babelcast.orchestrator.launchers.spare import SPARE_COMMAND
 from babelcast.orchestrator.service import Options, Orchestrator
 from babelcast.orchestrator.store import Store
 from babelcast.ports import free_port, why_not
@@ -93,7 +94,7 @@ async def running(config: Config, launch: Launch, say: Say) -> AsyncIterator[App
         orchestrator = Orchestrator(
             config,
             server,
-            ProcessLauncher(launch.state_dir, orphans="die", stop_grace_s=_WORKER_GRACE_S),
+            ProcessLauncher(launch.state_dir, orphans="die", spare=SPARE_COMMAND, stop_grace_s=_WORKER_GRACE_S),
             store,
             Options(
                 speech_urls=speech,

@@ -27,6 +27,8 @@ _COMMANDS = {
     "mediamtx": "Get the pinned MediaMTX release.",
     "doctor": "Say what is missing or misconfigured, and how to mend it.",
 }
+_HIDDEN = {"spare-worker"}
+"""Started by our own programs alone."""
 
 
 class _Lazy(click.Group):
@@ -34,9 +36,9 @@ class _Lazy(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _COMMANDS and cmd_name not in _HIDDEN:
             return None
-        module = importlib.import_module(f"babelcast.cli.{cmd_name}")
+        module = importlib.import_module(f"babelcast.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -19,6 +19,7 @@ from babelcast.media_server.mediamtx import MediaMtx
 from babelcast.media_server.relay.client import RelayClient
 from babelcast.orchestrator.egress_process import EgressProcess
 from babelcast.orchestrator.launchers.process import OrphanPolicy, ProcessLauncher
+from babelcast.orchestrator.launchers.spare import SPARE_COMMAND
 from babelcast.orchestrator.service import Options, Orchestrator
 from babelcast.orchestrator.store import Store
 from babelcast.telemetry.logs import LogFormat, setup_logging
@@ -76,7 +77,8 @@ async def _serve(config: Config, api: str, relay_rtmp: str | None, orphans: Orph
         server = RelayClient(api, relay_rtmp) if relay_rtmp else await _attach(api)
         stack.push_async_callback(server.aclose)
         store = stack.enter_context(contextlib.closing(Store.in_directory(state_dir)))
-        launcher, egress = ProcessLauncher(state_dir, orphans=orphans), EgressProcess(state_dir, orphans=orphans)
+        launcher = ProcessLauncher(state_dir, orphans=orphans, spare=SPARE_COMMAND)
+        egress = EgressProcess(state_dir, orphans=orphans)
         options = Options(journal_dir=state_dir / "journal", preview_dir=state_dir / "preview")
         orchestrator = Orchestrator(config, server, launcher, store, options, egress=egress)
         await stack.enter_async_context(orchestrator.running())

@@ -59,13 +59,18 @@ def command(spec_file: Path | None, log_format: Any, log_level: str, **flags: An
     from babelcast.telemetry.logs import setup_logging
 
     setup_logging(log_format, log_level)
+    sys.exit(run(spec_file, flags))
+
+
+def run(spec_file: Path | None, flags: dict[str, Any]) -> int:
+    """Run the worker of ``spec_file`` (where it also leaves its exit status), or of ``flags``, to its end."""
     try:
         spec = _read(spec_file) if spec_file else _from_flags(flags)
     except ConfigError as error:
         click.echo(f"babelcast: {error}", err=True)
         if spec_file is not None:
             write_exit(spec_file.parent, _EXIT_NEVER)
-        sys.exit(_EXIT_NEVER)
+        return _EXIT_NEVER
     from babelcast.worker.main import run_worker
 
     folder = spec_file.parent if spec_file else None
@@ -75,7 +80,7 @@ def command(spec_file: Path | None, log_format: Any, log_level: str, **flags: An
     finally:
         if folder is not None:
             write_exit(folder, status)
-    sys.exit(status)
+    return status
 
 
 def _read(file: Path) -> WorkerSpec:

@@ -29,8 +29,10 @@ class OsProcess:
         self._pidfd: int | None = pidfd
 
     @classmethod
-    def spawn(cls, argv: Sequence[str], output: Path, *, die_with_us: bool) -> OsProcess:
-        """Run ``argv`` in a session of its own, its output appended to ``output``.
+    def spawn(
+        cls, argv: Sequence[str], output: Path, *, die_with_us: bool, stdin: int = subprocess.DEVNULL
+    ) -> OsProcess:
+        """Run ``argv`` in a session of its own, its output appended to ``output``. ``stdin``: a file descriptor.
 
         ``die_with_us``: the kernel kills it when the thread that calls this ends, so call from the main thread.
         """
@@ -39,7 +41,7 @@ class OsProcess:
             with output.open("ab") as log:
                 popen = subprocess.Popen(
                     [*shim, *argv],
-                    stdin=subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # Ctrl-C reaches us alone; and killing the group kills its children
@@ -61,6 +63,11 @@ class OsProcess:
             os.close(pidfd)
             return None
         return cls(pid, started, pidfd)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs: one that has ended and was not waited for does not."""
+        return start_time(self.pid) == self.start_time
 
     async def wait(self) -> int | None:
         """Until it ends: its exit status (negative for a signal), or None for a process that is not our child."""
@@ -108,6 +115,12 @@ class OsProcess:
             return int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
         except (OSError, IndexError, ValueError):
             return None
+
+    def discard(self) -> None:
+        """Kill and reap a child that is of no use."""
+        self.kill()
+        self._reap()
+        self.close()
 
     def close(self) -> None:
         """Signals do nothing from here on."""

@@ -19,6 +19,7 @@ from babelcast.errors import LaunchError
 from babelcast.orchestrator.handle import ENDED, Handle, spec_hash
 from babelcast.orchestrator.launchers.folder import WorkerFolder, prune, worker_folders
 from babelcast.orchestrator.launchers.os_process import OsProcess
+from babelcast.orchestrator.launchers.spare import SpareWorker
 from babelcast.orchestrator.supervisor import SupervisedWorker, SupervisionPolicy
 from babelcast.spec import WorkerSpec
 
@@ -36,7 +37,8 @@ WORKER_COMMAND = (sys.executable, "-m", "babelcast", "worker")
 class ProcessLauncher:
     """Implements Launcher. Call from the main thread's event loop where ``orphans`` is ``die`` (see OsProcess.spawn).
 
-    One launcher at a time per state directory: a second one gets a LaunchError from :meth:`running`.
+    One launcher at a time per state directory: a second one gets a LaunchError from :meth:`running`. ``spare`` is the
+    command of a worker that is kept ready (spare.SPARE_COMMAND); without it every worker starts from nothing.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ProcessLauncher:
         *,
         orphans: OrphanPolicy = "adopt",
         command: Sequence[str] = WORKER_COMMAND,
+        spare: Sequence[str] | None = None,
         policy: SupervisionPolicy | None = None,
         stop_grace_s: float = 3.0,
     ) -> None:
@@ -52,6 +55,7 @@ class ProcessLauncher:
         self._root = self._state_dir / "workers"
         self._orphans = orphans
         self._command = tuple(command)
+        self._spare = SpareWorker(spare, die_with_us=orphans == "die") if spare is not None else None
         self._policy = policy or SupervisionPolicy()
         self._stop_grace_s = stop_grace_s
         self._workers: dict[str, list[SupervisedWorker]] = {}
@@ -69,6 +73,9 @@ class ProcessLauncher:
             stack.push_async_callback(self._leave)
             self._adopt_all()
             prune(self._root)
+            if self._spare is not None:
+                stack.push_async_callback(self._spare.aclose)
+                self._spare.prepare()
             yield
 
     async def ensure(self, spec: WorkerSpec, generation: int) -> Handle:
@@ -82,8 +89,7 @@ class ProcessLauncher:
         folder = self._folder(spec.stream_id, generation)
         try:
             folder.create(spec)
-            argv = [*self._command, "--spec", str(folder.spec_file)]
-            process = OsProcess.spawn(argv, folder.log_file, die_with_us=self._orphans == "die")
+            process = self._spawn(folder)
             folder.write_launch(process.pid, process.start_time)
         except (LaunchError, OSError) as error:
             folder.mark_ended()
@@ -92,6 +98,13 @@ class ProcessLauncher:
             return handle
         log.info("worker started", extra={"streamId": spec.stream_id, "generation": generation, "pid": process.pid})
         return self._supervise(folder, process, spec).handle
+
+    def _spawn(self, folder: WorkerFolder) -> OsProcess:
+        spare = self._spare.take(folder.spec_file, folder.log_file) if self._spare is not None else None
+        if spare is not None:
+            return spare
+        argv = [*self._command, "--spec", str(folder.spec_file)]
+        return OsProcess.spawn(argv, folder.log_file, die_with_us=self._orphans == "die")
 
     async def stop(self, stream_id: str, grace_s: float) -> None:
         await asyncio.gather(*(worker.stop(grace_s) for worker in self._workers.get(stream_id, [])))

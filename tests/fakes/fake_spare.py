@@ -1,0 +1,18 @@
+"""A fake worker that is kept ready: ``python fake_spare.py [options]``. It is told its spec on standard input."""
+
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import fake_worker
+
+line = sys.stdin.readline()
+if line:
+    order = json.loads(line)
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.argv += ["--spec", order["spec"]]
+    fake_worker.main()
