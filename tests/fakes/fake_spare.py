@@ -2,11 +2,9 @@
 
 import json
 import os
+import runpy
 import sys
-
-sys.path.insert(0, os.path.dirname(__file__))
-
-import fake_worker
+from pathlib import Path
 
 line = sys.stdin.readline()
 if line:
@@ -15,4 +13,4 @@ if line:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv += ["--spec", order["spec"]]
-    fake_worker.main()
+    runpy.run_path(str(Path(__file__).with_name("fake_worker.py")), run_name="__main__")

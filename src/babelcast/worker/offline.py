@@ -23,12 +23,12 @@ from babelcast.speech.base import SpeechBackend, SpeechTarget
 from babelcast.units import CHANNELS, NS_PER_S, AccessUnit, Pcm, SpeechFrame, samples_to_ns
 from babelcast.worker.dubbing import EVERYTHING_NS, Dubbing
 from babelcast.worker.file_output import FileOutput
+from babelcast.worker.in_force import mix_settings
 from babelcast.worker.ingest import Ingest
 from babelcast.worker.journal import Journal
 from babelcast.worker.listen import Listener
 from babelcast.worker.metrics import WorkerMetrics
 from babelcast.worker.programme import BLOCK, Programme
-from babelcast.worker.session import mix_settings
 from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)

@@ -23,9 +23,6 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from babelcast.audio.duck import Ducking
-from babelcast.audio.fallback import FallbackSettings
-from babelcast.audio.mix import MixSettings
 from babelcast.audio.pcm import from_s16le, to_s16le
 from babelcast.audio.source import SourceAudio
 from babelcast.captions.cues import OnAirMark
@@ -41,7 +38,6 @@ from babelcast.spec import (
     Controls,
     SegmentEntry,
     TargetSpec,
-    TargetStatus,
     WorkerSpec,
     WorkerStatus,
 )
@@ -55,6 +51,7 @@ from babelcast.worker.controls import ControlDesk
 from babelcast.worker.dubbing import Dubbing, in_time_from
 from babelcast.worker.dumps import Dumps
 from babelcast.worker.fragments import FragmentLog
+from babelcast.worker.in_force import LEAD_NS, dumped, mix_settings, slow_call_s, with_controls
 from babelcast.worker.ingest import Ingest
 from babelcast.worker.journal import Journal
 from babelcast.worker.listen import Listener
@@ -62,14 +59,13 @@ from babelcast.worker.metrics import WorkerMetrics
 from babelcast.worker.output import Output
 from babelcast.worker.programme import Programme
 from babelcast.worker.pulse import next_tick
+from babelcast.worker.report import Parts, Report
 from babelcast.worker.source_loss import SourceLoss
 from babelcast.worker.spool import Spool
 from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
 
-LEAD_NS = 100 * NS_PER_MS
-"""How long before it is on air a block leaves the timeline: room for a tick and the encoder. Nothing holds it after."""
 _LEAD_IN_NS = 3 * NS_PER_S
 """Silence (sound that has been on air, where a worker goes on after another one) that is sent before the first picture,
 with the codec's headers: MediaMTX listens for 2 s, by timestamps, before it lets anybody read, and would swallow the
@@ -97,7 +93,7 @@ class WorkerSession:
         spool: Spool | None = None,
         dumps_folder: Path | None = None,
     ) -> None:
-        self.spec = spec = spec if spec.controls is None else _with_controls(spec, spec.controls)
+        self.spec = spec = spec if spec.controls is None else with_controls(spec, spec.controls)
         self.metrics = metrics or WorkerMetrics()
         self._clock = clock or MonotonicClock()
         self._backends = () if backend is None else (backend, *standbys)
@@ -115,13 +111,26 @@ class WorkerSession:
         if backend is not None:
             separator = make_separator(spec.separation, spec.separation_model, delay_s=spec.delay_s)
             self._listener = Listener(separator, self._take_background, self._take_speech)
-        self.dumps = Dumps(dumps_folder, _dumped(spec, dubbed=backend is not None))
+        self.dumps = Dumps(dumps_folder, dumped(spec, dubbed=backend is not None))
         self._fragments = FragmentLog(spec.stream_id, self.metrics)
         self._outputs = [self._make_output(target) for target in spec.targets]
         self._on_air = [OnAir(output, self._air) for output in self._outputs]
         self._programmes = [
             self._make_programme(target, on_air) for target, on_air in zip(spec.targets, self._on_air, strict=True)
         ]
+        self.report = Report(
+            Parts(
+                spec,
+                self._ingest,
+                self._timeline,
+                self._air,
+                self._loss,
+                self._listener,
+                self._programmes,
+                self._outputs,
+                self._on_air,
+            )
+        )
         self._ticks = 0
         self._marked = False
         self._unix_ns = time.time_ns() - self._clock.now_ns()  # once: a step of the wall clock must not move captions
@@ -359,13 +368,8 @@ class WorkerSession:
             self._journal.mark(mark)
 
     def _measure(self) -> None:
-        metrics = self.metrics
-        metrics.av_sync(self.av_sync_delta_ms)
-        for name, (depth, dropped) in self._queues().items():
-            metrics.queue(name, depth, dropped)
+        self.report.measure(self.metrics)
         dubbings = [programme.dubbing for programme in self._programmes if programme.dubbing is not None]
-        for target, output in zip(self.spec.targets, self._outputs, strict=True):
-            metrics.output(target.language, output.state)
         watermark_ns = min((dubbing.watermark_ns for dubbing in dubbings), default=0)
         playhead_ns = min(programme.playhead_ns for programme in self._programmes)
         self._fragments.update(watermark_ns, playhead_ns, self._clock.now_ns())
@@ -374,9 +378,7 @@ class WorkerSession:
 
     @property
     def av_sync_delta_ms(self) -> float:
-        """How far sound is early (+) against its own timestamps, and so against its pictures: at its place on the
-        source timeline, and on air while the delay changes."""
-        return (self._ingest.placement.error_ns + self._on_air[0].sound_off_ns) / NS_PER_MS
+        return self.report.av_sync_delta_ms
 
     @property
     def source_position(self) -> int:
@@ -393,21 +395,6 @@ class WorkerSession:
         """How many sessions each destination has seen."""
         return [output.sessions for output in self._outputs]
 
-    def _queues(self) -> dict[str, tuple[int, int]]:
-        """Every bounded queue: name → (items that wait, items thrown away so far). See docs/reference/queues.md."""
-        found: dict[str, tuple[int, int]] = {}
-        for programme, output in zip(self._programmes, self._outputs, strict=True):
-            language, dubbing = programme.language, programme.dubbing
-            found[f"video.{language}"] = (len(programme.video), programme.video.dropped)
-            found[f"output.{language}"] = (output.pending_bytes, output.dropped_units)
-            if dubbing is not None:
-                found[f"sts.{language}"] = (dubbing.queued_frames, dubbing.dropped_frames)
-                found[f"events.{language}"] = (dubbing.queued_events, 0)
-                found[f"segments.{language}"] = (programme.queued_segments, programme.dropped_segments)
-        if self._listener is not None:
-            found["separate"] = (self._listener.queued_blocks, self._listener.dropped_blocks)
-        return found
-
     def _apply(self, controls: Controls) -> None:
         """Bring an operator's choice into force, from the next block on. Raises ControlsError."""
         if round(controls.delay_s * NS_PER_S) != self._air.target_delay_ns:
@@ -415,7 +402,7 @@ class WorkerSession:
                 raise ControlsError("the delay of a file can't be changed while it runs", 409)
             self.set_delay(controls.delay_s)
             self._let_calls_take(slow_call_s(controls.delay_s))
-        mix = mix_settings(_with_controls(self.spec, controls))
+        mix = mix_settings(with_controls(self.spec, controls))
         for programme in self._programmes:
             programme.take_controls(controls.force, controls.fallback, controls.fallback_by_cause, mix)
         self.metrics.controls(controls.revision)
@@ -432,124 +419,4 @@ class WorkerSession:
         return self._journal.after(after)
 
     def status(self) -> WorkerStatus:
-        ingest = self._ingest
-        tracks = ingest.tracks
-        state = ingest.state if ingest.state != "ended" else "stopping"
-        error = str(tracks.unsupported) if tracks.unsupported else ingest.last_error or self._dubbing_error()
-        return WorkerStatus(
-            stream_id=self.spec.stream_id,
-            generation=self.spec.generation,
-            state="stopping" if self._stop.is_set() else state,
-            delay_s=self._air.delay_ns / NS_PER_S,
-            separation=self._listener.active_separation if self._listener else "off",
-            source_seconds=self._timeline.end_ns / NS_PER_S,
-            av_sync_delta_ms=self.av_sync_delta_ms,
-            video_caps=tracks.video,
-            audio_caps=tracks.audio,
-            warnings=tuple(self._warnings()),
-            last_error=error,
-            targets=tuple(
-                _target_status(self.spec, programme, output)
-                for programme, output in zip(self._programmes, self._outputs, strict=True)
-            ),
-            controls=self.desk.controls,
-            queues={name: depth for name, (depth, _) in self._queues().items()},
-            source_loss=None if self._loss is None or self._loss.step == "end" else self._loss.step,
-        )
-
-    def _dubbing_error(self) -> str | None:
-        """Why there is no dub, of the first language that has none."""
-        errors = (programme.dubbing.last_error for programme in self._programmes if programme.dubbing is not None)
-        return next((error for error in errors if error), None)
-
-    def _warnings(self) -> list[str]:
-        warnings = []
-        unsupported = self._ingest.tracks.unsupported
-        if unsupported is not None:
-            warnings.append(str(unsupported))
-        missing = self._ingest.missing_tracks
-        if "audio" in missing:
-            warnings.append("the source has no audio: silence is sent")
-        if "video" in missing and unsupported is None:
-            warnings.append("the source has no video: sound alone is sent")
-        if self._ended:
-            warnings.append("the source is lost for good: the programme has ended, and begins anew when it is back")
-        elif self._ingest.state == "reconnecting":
-            warnings.append("the source is lost: silence is sent until it is back")
-        if self._loss is not None and self._loss.last_error is not None:
-            warnings.append(f"no slate stands in for a lost source: {self._loss.last_error}")
-        if self._timeline.rebases:
-            warnings.append(f"the source's timestamps jumped {self._timeline.rebases} times and were re-based")
-        if self._listener is not None:
-            warnings += self._listener.warnings
-            if self._listener.dropped_blocks:
-                warnings.append("this machine is too slow for separation: background and dub were lost")
-        for programme in self._programmes:
-            if programme.captions is not None and programme.captions.skipped:
-                warnings.append(
-                    f"captions can't be embedded in every language: CEA-608 lacks letters ({programme.language})"
-                )
-            if programme.video.dropped:
-                warnings.append(f"{programme.video.dropped} pictures were dropped ({programme.language})")
-        return warnings
-
-
-def slow_call_s(delay_s: float) -> float:
-    """When a call that is not answered yet is slow: when its sound has been on air for as long as the dub may be late,
-    so that the fallback is in force anyway."""
-    return delay_s - LEAD_NS / NS_PER_S + FallbackSettings().late_tolerance_s
-
-
-def _dumped(spec: WorkerSpec, *, dubbed: bool) -> tuple[str, ...]:
-    """What a dump holds."""
-    languages = [target.language for target in spec.targets]
-    mixes = tuple(f"mix.{language}" for language in languages)
-    if not dubbed:
-        return ("source", *mixes)
-    return ("source", "background", *(f"dub.{language}" for language in languages), *mixes)
-
-
-def _with_controls(spec: WorkerSpec, controls: Controls) -> WorkerSpec:
-    """The spec as an operator has changed it."""
-    return spec.model_copy(
-        update={
-            "fallback": controls.fallback,
-            "fallback_by_cause": controls.fallback_by_cause,
-            "mix": controls.mix,
-            "delay_s": controls.delay_s,
-        }
-    )
-
-
-def mix_settings(spec: WorkerSpec) -> MixSettings:
-    mix = spec.mix
-    return MixSettings(
-        bg_gain=mix.bg_gain,
-        dub_gain=mix.dub_gain,
-        original_gain=mix.original_gain,
-        missing_background=spec.on_separation_failure,
-        ducking=Ducking(**mix.ducking.model_dump()),
-        balance=mix.balance,
-    )
-
-
-def _target_status(spec: WorkerSpec, programme: Programme, output: Output) -> TargetStatus:
-    dubbing = programme.dubbing
-    return TargetStatus(
-        language=programme.language,
-        output_state=output.state,
-        backend_state=dubbing.state if dubbing is not None else "none",
-        fallback=programme.fallback,
-        fallback_seconds=programme.fallback_seconds,
-        segments=programme.segments,
-        dropped_segments=programme.dropped_segments,
-        dub_lag_s=programme.dub_lag_s,
-        dub_offset_s=programme.dub_offset_s,
-        published_seconds=output.published_seconds,
-        last_error=output.last_error or (dubbing.last_error if dubbing is not None else None),
-        fallback_cause=programme.fallback_cause,
-        levels=programme.levels,
-        breakers=tuple(breaker.status for breaker in dubbing.breakers) if dubbing is not None else (),
-        backend=dubbing.backend if dubbing is not None else None,
-        cost=dubbing.cost if dubbing is not None else None,
-    )
+        return self.report.status(self.desk.controls, stopping=self._stop.is_set(), ended=self._ended)
