@@ -87,6 +87,9 @@ soak-bridge: setup ## The media bridge and its audio endpoint for half an hour, 
 bench: setup ## Measure, and write bench/README.md again (minutes)
 	@$(BIN)/python bench/run.py
 
+bench-speech: setup ## Measure the speech service alone: error rate, chrF, lag, REST and WebSocket (7 minutes)
+	@$(BIN)/python bench/run.py --write speech speech_paths
+
 listen: setup ## Six test programmes, separated and dubbed, as a page to listen to (build/listen; minutes)
 	@$(BIN)/python bench/listen/make.py
 

@@ -1,4 +1,5 @@
-"""Run every benchmark and write ``bench/README.md`` again: ``make bench``, or ``python bench/run.py relay sound``.
+"""Run every benchmark and write ``bench/README.md`` again: ``make bench``. ``python bench/run.py relay sound`` runs
+some and prints them; with ``--write`` their sections are replaced and the rest is left alone (``make bench-speech``).
 
 Each benchmark is a script beside this one that prints markdown on stdout. Figures are ratios to a baseline that the
 same run measured, so that they can be compared between machines.
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "egress": "Forwarding to destinations",
     "audio_endpoint": "The audio endpoint",
     "speech": "The speech service with its offline chain",
+    "speech_paths": "The speech service: REST and WebSocket, other engines, overhead",
 }
 TIMEOUT_S = {
     "worker": 300,
@@ -31,13 +33,15 @@ TIMEOUT_S = {
     "neural": 120,
     "egress": 150,
     "audio_endpoint": 200,
-    "speech": 150,
+    "speech": 400,
+    "speech_paths": 240,
 }
 """Seconds for each: one that fails or hangs says so in its section, and the others go on."""
 HEADER = """\
 # Benchmarks
 
-Written by `make bench` on {date}, {machine}. Each section names the command that makes it again.
+Written by `make bench` on {date}, {machine}. Each section names the command that makes it again; one that was measured
+at another time says so.
 """
 
 
@@ -86,7 +90,21 @@ def run(name: str) -> str:
     return "\n\n".join(part for part in out if part) + "\n"
 
 
-def main(names: list[str]) -> None:
+def replaced(text: str, title: str, section: str) -> str:
+    """``text`` with the section of that title replaced, or put at the end."""
+    head, *sections = text.split("\n## ")
+    kept = [old.rstrip() for old in sections]
+    new = section.removeprefix("## ").rstrip()
+    places = [place for place, old in enumerate(kept) if old.splitlines()[0] == title]
+    if places:
+        kept[places[0]] = new
+    else:
+        kept.append(new)
+    return "\n\n## ".join([head.rstrip(), *kept]) + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    names = [argument for argument in arguments if argument != "--write"]
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         sys.exit(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
@@ -94,8 +112,15 @@ def main(names: list[str]) -> None:
     sections += [run(name) for name in names or BENCHMARKS]
     text = "\n".join(sections)
     print(text)
+    readme = HERE / "README.md"
     if not names:
-        (HERE / "README.md").write_text(text, encoding="utf-8")
+        readme.write_text(text, encoding="utf-8")
+    elif "--write" in arguments:
+        text = readme.read_text(encoding="utf-8")
+        for name, section in zip(names, sections[1:], strict=True):
+            command, place = f"`python bench/{name}.py`", f" on {time.strftime('%Y-%m-%d')}, {machine()}"
+            text = replaced(text, BENCHMARKS[name], section.replace(command, command + place, 1))
+        readme.write_text(text, encoding="utf-8")
     if "**Failed**" in text:
         sys.exit("a benchmark failed: see its section")
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 _ORDERS = 6
 _BETA = 2.0
+_EDGE_S = 0.3
+"""A segment that shares less than this with a sentence does not dub it: boundaries are only as exact as word times."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,11 @@ def _ngrams(text: str, order: int) -> Counter[str]:
 def delays_of(sentences: Sequence[Span], pieces: Sequence[Piece]) -> list[list[float]]:
     """For each sentence the delays of its target words, in seconds since its onset, in the order in which they came.
 
-    A piece belongs to the sentence that it shares most of its span with. One that dubs the end of a sentence and the
-    beginning of the next gives each its share of the words.
+    A piece that dubs the end of a sentence and the beginning of the next gives each its share of the words, by time.
     """
     delays: list[list[float]] = [[] for _ in sentences]
     for piece in sorted(pieces, key=lambda piece: piece.at_s):
-        shared = [max(0.0, min(s.end_s, piece.source.end_s) - max(s.start_s, piece.source.start_s)) for s in sentences]
+        shared = [_shared_s(sentence, piece.source) for sentence in sentences]
         total, given = sum(shared), 0
         if not total:
             continue
@@ -97,6 +98,11 @@ def delays_of(sentences: Sequence[Span], pieces: Sequence[Piece]) -> list[list[f
             delays[number] += [piece.at_s - sentences[number].start_s] * (until - given)
             given = until
     return delays
+
+
+def _shared_s(sentence: Span, source: Span) -> float:
+    shared_s = min(sentence.end_s, source.end_s) - max(sentence.start_s, source.start_s)
+    return shared_s if shared_s > min(_EDGE_S, (sentence.end_s - sentence.start_s) / 2) else 0.0
 
 
 def start_offset(delays: Sequence[float]) -> float:

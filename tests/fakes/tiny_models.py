@@ -185,9 +185,9 @@ def sentence_model(path: Path, size: int = 120, extra: Sequence[str] = ()) -> li
     return [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
 
 
-def _transformer(folder: Path, vocabulary: list[str], width: int = 16) -> Any:
+def _transformer(folder: Path, vocabulary: list[str], width: int = 16, layers: int = 1, heads: int = 2) -> Any:
     spec = transformer_spec.TransformerSpec.from_config(
-        (1, 1), 2, pre_norm=False, activation=common_spec.Activation.SWISH, no_final_norm=True
+        (layers, layers), heads, pre_norm=False, activation=common_spec.Activation.SWISH, no_final_norm=True
     )
     shapes = layer_shapes(width, 2 * width) | {
         "embeddings_0/weight": (len(vocabulary), width),
@@ -203,13 +203,24 @@ def _transformer(folder: Path, vocabulary: list[str], width: int = 16) -> Any:
     return spec
 
 
-def opus(folder: Path, source: str = "en", target: str = "es", tokens: dict[str, str] | None = None) -> Path:
-    """An OPUS-MT model of one pair."""
+def opus(
+    folder: Path,
+    source: str = "en",
+    target: str = "es",
+    tokens: dict[str, str] | None = None,
+    *,
+    width: int = 16,
+    layers: int = 1,
+    heads: int = 2,
+    words: int = 0,
+) -> Path:
+    """An OPUS-MT model of one pair, small or of any size to measure speed; ``words`` more in its vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
     pieces = sentence_model(folder / "source.spm")
     sentence_model(folder / "target.spm")
-    vocabulary = list(dict.fromkeys(["<unk>", "<s>", "</s>", *pieces, *(tokens or {}).values()]))
-    spec = _transformer(folder, vocabulary)
+    more = (f"▁w{number}" for number in range(words))
+    vocabulary = list(dict.fromkeys(["<unk>", "<s>", "</s>", *pieces, *(tokens or {}).values(), *more]))
+    spec = _transformer(folder, vocabulary, width, layers, heads)
     return _saved(spec, folder, "mt", "marian", pairs=((source, target),), target_tokens=tokens or {})
 
 

@@ -1,6 +1,7 @@
 """Client of the speech service's REST contract: stateless, one request per fragment.
 
-Without context between fragments this is for services that offer nothing better, and for the ``tone`` mock.
+Without context between fragments this is for services that offer nothing better, and for the ``tone`` mock. A request
+has one target language, as a session here has; several from one recognition are the WebSocket's.
 """
 
 from __future__ import annotations

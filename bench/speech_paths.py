@@ -1,0 +1,49 @@
+"""The speech service's two contracts side by side, other engines, and what the service itself costs.
+
+``python bench/speech_paths.py``: half a minute of the talk by WebSocket and by REST through the same chain, then
+through the neural engines with small random weights (they say nonsense: only the path is seen), then the service's
+overhead with an engine that costs nothing (bench/overhead.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import click
+
+import overhead
+from babelcast.speech.sts_http import StsHttpBackend
+from speech import Case, header, machine, measure, row
+
+_SENTENCES = 8
+LIMIT_MS = 15.0
+SAME = Case("talk", sentences=_SENTENCES)
+RANDOM = Case("talk", sentences=_SENTENCES, engine="random", understands=False)
+
+
+@click.command()
+def main() -> None:
+    """Measure REST against WebSocket, and the service without its engines."""
+    click.echo(f"{machine()}; load {os.getloadavg()[0]:.1f} at the start\n")
+    click.echo(header(f"{_SENTENCES} sentences of the talk"))
+    click.echo(row("WebSocket, pocketsphinx → apertium → espeak-ng", asyncio.run(measure(SAME))))
+    click.echo(row("REST, the same chain", asyncio.run(measure(SAME, StsHttpBackend))))
+    click.echo(
+        row("WebSocket, faster-whisper → CTranslate2 → sherpa-onnx, random weights", asyncio.run(measure(RANDOM)))
+    )
+    click.echo(
+        "\nREST cuts the talk into fragments of 1 to 2 s that know nothing of each other; a WebSocket session speaks "
+        "clauses.\nRandom weights: half a megabyte of Whisper, so the engines' cost is not that of real ones, and "
+        "error rate and chrF say nothing.\n"
+    )
+    found = asyncio.run(overhead.measure())
+    click.echo(overhead.table(found))
+    click.echo(
+        f"\nFrom the last byte that leaves the client to the last byte of the dub in its hands, with the tone mock, "
+        f"over loopback, client and service in one process. Limit: P95 ≤ {LIMIT_MS:g} ms."
+    )
+
+
+if __name__ == "__main__":
+    main()
