@@ -73,15 +73,18 @@ class Nodes:
                 os.kill(pid, signal.SIGKILL)
         node.wait(10)
 
+    @property
+    def running(self) -> list[subprocess.Popen[bytes]]:
+        return [process for process in self._processes if process.poll() is None]
+
     def end(self) -> None:
         """Of everything that was started, the last first."""
-        for process in reversed(self._processes):
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(20)
-                except subprocess.TimeoutExpired:
-                    self.kill(process)
+        for process in reversed(self.running):
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill(process)
 
     def service(self, *options: str, port: int) -> Program:
         command = [sys.executable, "-m", "babelcast", "sts", "--ray", "--ray-address", self.address]

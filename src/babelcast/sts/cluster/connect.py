@@ -30,6 +30,8 @@ _LONGEST_TEMP = 24
 def connected(address: str | None) -> Iterator[None]:
     """``address``: ``HOST:PORT``, ``auto``, or None for one of our own. Raises MissingDependencyError, ConfigError,
     BabelcastError."""
+    if address is not None:
+        _dial(address)
     with contextlib.ExitStack() as undo:
         folder = undo.enter_context(_temporary()) if address is None else None
         # before the import, which reads them
@@ -43,7 +45,6 @@ def connected(address: str | None) -> Iterator[None]:
             with _or_exit("Ray did not start"):
                 _start(ray, folder)
         else:
-            _dial(str(address))
             with _or_exit(f"the Ray cluster at {address} did not answer"):
                 ray.init(address=address, **_OPTIONS)
         yield
