@@ -325,6 +325,8 @@ async def _process(request: Request, service: Service, client: Client) -> Respon
     )
     metrics = service.metrics
     metrics.observe(result.stages)
+    metrics.audio.inc(fragment.duration_ms / 1e3)
+    metrics.busy.inc(result.stages.total_ms / 1e3)
     metrics.heard.labels(client.name).inc(fragment.duration_ms / 1e3)
     if result.translation:
         metrics.spoken.labels(client.name, fragment.target_language).inc(fragment.duration_ms / 1e3)
