@@ -82,7 +82,7 @@ def test_the_language_is_detected_where_it_is_not_known(
         pcm = silence(0.6) + flite("Good evening and welcome to the harbor festival.") + silence(1.0)
         # this random model takes everything for one language, which one is its own affair
         assert any(isinstance(output, Spoken) for output in dub(engine, pcm, source="und"))
-        samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+        samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
         assert engine.process(samples, SPEECH_RATE, "und", "es", None, 0).transcript
     finally:
         engine.close()
