@@ -63,7 +63,7 @@ def test_the_ready_line_names_every_address() -> None:
     app = App("relay", "rtmp://127.0.0.1:1935", "http://127.0.0.1:8080")
     assert ready_line(Config(), app) == (
         "ready: publish to rtmp://127.0.0.1:1935/live/my-show/in · watch rtmp://127.0.0.1:1935/live/my-show/out "
-        "· API http://127.0.0.1:8080/docs (any name may stand for my-show)"
+        "· API http://127.0.0.1:8080/docs · open http://127.0.0.1:8080/ (any name for my-show)"
     )
     two = Config(streams={"show": StreamConfig(target_languages=("es", "ca"))})
     assert "watch rtmp://127.0.0.1:1935/live/show/out/es rtmp://127.0.0.1:1935/live/show/out/ca" in ready_line(two, app)

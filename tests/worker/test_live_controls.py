@@ -4,62 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import numpy as np
 import pytest
 
 from babelcast.media_server.relay.server import Relay
 from babelcast.media_server.relay.settings import RelaySettings
-from babelcast.rtmp.client import RtmpClient
-from babelcast.rtmp.message import MessageType
 from babelcast.spec import BackendSpec, BreakerSpec, TargetSpec, WorkerSpec
 from babelcast.speech.base import SpeechSession, SpeechTarget
 from babelcast.units import SpeechFrame
 from babelcast.worker.session import WorkerSession
 from babelcast.worker.status import status_server
+from tests.worker.ear import Ear
 from tests.worker.fake_speech import FakeBackend, FakeSession
 from tests.worker.media import make_clip, publish
 from tests.worker.rig import until, worker
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
-
-_FRAME = 1_024
-_RATE = 48_000
-
-
-class Ear:
-    """Reads a stream; keeps each AAC frame and when it came."""
-
-    def __init__(self) -> None:
-        self.frames: list[tuple[float, bytes]] = []
-
-    async def listen(self, url: str) -> None:
-        async with RtmpClient.connect(url) as client:
-            await client.play()
-            async for message in client.messages():
-                if message.type == MessageType.AUDIO and message.payload[1] == 1:
-                    self.frames.append((time.monotonic(), bytes(message.payload[2:])))
-
-    def levels(self, folder: Path) -> list[tuple[float, float]]:
-        """(arrival, RMS) of each frame that can be decoded with the one that follows it."""
-        file = folder / "heard.aac"
-        file.write_bytes(b"".join(_adts(frame) + frame for _, frame in self.frames))
-        command = ["ffmpeg", "-v", "error", "-i", str(file), "-f", "f32le", "-ac", "1", "-"]
-        pcm = np.frombuffer(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout, np.float32)
-        blocks = pcm[: len(pcm) // _FRAME * _FRAME].reshape(-1, _FRAME)
-        rms = np.sqrt(np.mean(np.square(blocks), axis=1))
-        return [(arrival, float(level)) for (arrival, _), level in zip(self.frames, rms, strict=False)]
-
-
-def _adts(frame: bytes) -> bytes:
-    """The header of an AAC-LC frame, 48 kHz stereo (ISO 13818-7)."""
-    length = len(frame) + 7
-    return bytes((0xFF, 0xF1, 0x4C, 0x80 | length >> 11, length >> 3 & 0xFF, (length & 7) << 5 | 0x1F, 0xFC))
 
 
 class Moody(FakeBackend):

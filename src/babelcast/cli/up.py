@@ -36,11 +36,11 @@ async def _up(config: Config, launch: Launch) -> None:
 
 
 def ready_line(config: Config, app: App) -> str:
-    """Where to publish, to watch and to read the API, for the streams of the file or for any."""
+    """Where to publish, to watch, to read the API and to run the show, for the streams of the file or for any."""
     stream_id = next(iter(config.streams), "my-show")
     languages = config.stream(stream_id).target_languages
     watch = [app.watch_url(stream_id, language) for language in languages] if len(languages) > 1 else None
     return (
         f"ready: publish to {app.publish_url(stream_id)} · watch {' '.join(watch or [app.watch_url(stream_id)])} "
-        f"· API {app.api_url}/docs" + ("" if config.streams else " (any name may stand for my-show)")
+        f"· API {app.api_url}/docs · open {app.api_url}/" + ("" if config.streams else " (any name for my-show)")
     )

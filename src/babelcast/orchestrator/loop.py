@@ -64,6 +64,8 @@ class ReconcileLoop:
         rng: Rng | None = None,
     ) -> None:
         self.wanted: Wanted | None = None
+        self.paths: dict[str, PathInfo] = {}
+        """What the media server listed last."""
         self.handles: tuple[Handle, ...] = ()
         self.memory: dict[str, Memory] = {}
         self.media_server_error: str | None = "not asked yet"
@@ -151,6 +153,7 @@ class ReconcileLoop:
         """Ask the media server what is on air. False when it does not say: all stays as it is."""
         try:
             paths = await self._server.list_paths()
+            self.paths = {path.name: path for path in paths}
             await self._want(paths)
         except MediaServerError as error:
             if self.media_server_error is None or self._trouble.ready() is not None:

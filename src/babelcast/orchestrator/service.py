@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Literal
 
 import aiohttp
+from fastapi import FastAPI
 
+from babelcast import __version__
 from babelcast.clock import Clock, MonotonicClock
 from babelcast.config import Config
+from babelcast.console.assets import load_assets
+from babelcast.console.routes import console_router
+from babelcast.console.watch import Watch
 from babelcast.errors import BabelcastError, ControlsError
 from babelcast.media_server.base import MediaServer
 from babelcast.orchestrator import dumps
 from babelcast.orchestrator.api import create_app
 from babelcast.orchestrator.bridge import BridgeAddress, BridgeClient, bridge_router
 from babelcast.orchestrator.captions import Captions, captions_router
+from babelcast.orchestrator.console_source import ConsoleSource
 from babelcast.orchestrator.controls import ControlsBook
 from babelcast.orchestrator.desired import DEFAULT_SOURCE_GRACE_S, Settings
 from babelcast.orchestrator.events import events_router
@@ -132,10 +138,27 @@ class Orchestrator:
             if options.preview_dir is not None:
                 shown = await stack.enter_async_context(PreviewProcess(options.preview_dir, preview).running())
                 app.include_router(preview_router(shown, ServerPaths(self._server, bridge), session, preview))
+            self._watch = await self._console(stack, app, bridge)
             self._port = await stack.enter_async_context(serving(app, listen.api_host, listen.api))
             stack.callback(captions.close)  # before the server, which waits for its answers
+            stack.callback(self._watch.close)
             log.info("the API answers at %s", self.api_url)
             yield self
+
+    async def _console(self, stack: contextlib.AsyncExitStack, app: FastAPI, bridge: BridgeClient | None) -> Watch:
+        """The operator's page, and what watches for it."""
+        assets = load_assets()
+        server = {
+            "version": __version__,
+            "page": assets.version,
+            "login": self._config.api_token is not None,
+            "preview": self._options.preview_dir is not None,
+        }
+        source = ConsoleSource(self.views, self._loop, self.events, bridge)
+        watch = Watch(source, server)
+        app.include_router(console_router(watch, assets))
+        await stack.enter_async_context(watch.running())
+        return watch
 
     def _languages(self, stream_id: str) -> tuple[str, tuple[str, ...]] | None:
         """(source, targets) by the config; None where the stream is not known."""
@@ -171,6 +194,7 @@ class Orchestrator:
         await self._store.call(Store.add_event, kind, stream_id, f"{who}: {name}")
         self._forwarding.choose(stream_id, name, enabled)
         self._loop.wake()
+        self._watch.poke()
 
     async def change_controls(
         self, stream_id: str, patch: ControlsPatch, revision: int | None, who: str
@@ -180,7 +204,10 @@ class Orchestrator:
         source = self._loop.wanted.sources.get(stream_id) if self._loop.wanted else None
         if source is None:
             raise ControlsError(f"stream {stream_id} is not on air", 409)
-        return await self._controls.change(source.spec, self._loop.latest(stream_id), patch, revision, who)
+        try:
+            return await self._controls.change(source.spec, self._loop.latest(stream_id), patch, revision, who)
+        finally:
+            self._watch.poke()
 
     async def dumps(
         self, stream_id: str, method: Literal["GET", "POST", "DELETE"], spec: DumpSpec | None = None

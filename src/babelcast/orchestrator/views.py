@@ -22,7 +22,7 @@ from babelcast.orchestrator.handle import Handle, LaunchState
 from babelcast.orchestrator.loop import ReconcileLoop
 from babelcast.orchestrator.reconcile import Memory
 from babelcast.orchestrator.store import EventKind, EventRow
-from babelcast.spec import Controls, SegmentEntry, WorkerStatus, ingest_path
+from babelcast.spec import Controls, Levels, SegmentEntry, WorkerStatus, ingest_path
 from babelcast.telemetry.redact import MASK, redact
 from babelcast.units import NS_PER_S
 
@@ -33,6 +33,7 @@ settings can't work as they are, or as many workers run as may; ``last_error`` s
 _Model = TypeVar("_Model", bound=BaseModel)
 _TIMEOUT = aiohttp.ClientTimeout(total=1.5)
 _segments: TypeAdapter[list[SegmentEntry]] = TypeAdapter(list[SegmentEntry])
+_levels: TypeAdapter[dict[str, Levels]] = TypeAdapter(dict[str, Levels])
 
 
 class _View(BaseModel):
@@ -128,6 +129,14 @@ class Views:
         """Streams of the config and every stream ever seen."""
         return sorted({*self._settings.config.streams, *self._loop.memory, *self._wanted().sources})
 
+    def current_ids(self) -> set[str]:
+        """Streams of the config, and those on air."""
+        return {*self._settings.config.streams, *self._wanted().sources}
+
+    def output_paths(self, stream_id: str) -> dict[str, str]:
+        """Target language → path of the programme at the media server."""
+        return output_paths(self._settings, stream_id)
+
     def knows(self, stream_id: str) -> bool:
         known = (self._settings.config.streams, self._loop.memory, self._wanted().sources)
         return any(stream_id in each for each in known)
@@ -194,6 +203,14 @@ class Views:
         document = await self._ask(self._loop.latest(stream_id), f"/segments?after={after}")
         try:
             return None if document is None else _segments.validate_python(document)
+        except ValidationError:
+            return None
+
+    async def levels(self, stream_id: str) -> dict[str, Levels] | None:
+        """By target language; None when the worker does not answer."""
+        document = await self._ask(self._loop.latest(stream_id), "/levels")
+        try:
+            return None if document is None else _levels.validate_python(document)
         except ValidationError:
             return None
 

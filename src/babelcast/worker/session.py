@@ -36,6 +36,7 @@ from babelcast.spec import (
     MIN_DELAY_S,
     BreakerStatus,
     Controls,
+    Levels,
     SegmentEntry,
     TargetSpec,
     WorkerSpec,
@@ -417,6 +418,10 @@ class WorkerSession:
     def segments(self, after: int) -> list[SegmentEntry]:
         """The latest entries whose ``sequence`` is above ``after``, of all languages."""
         return self._journal.after(after)
+
+    def levels(self) -> dict[str, Levels]:
+        """By target language."""
+        return {programme.language: programme.levels for programme in self._programmes}
 
     def status(self) -> WorkerStatus:
         return self.report.status(self.desk.controls, stopping=self._stop.is_set(), ended=self._ended)

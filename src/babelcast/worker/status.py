@@ -20,7 +20,7 @@ _HOST = "127.0.0.1"
 
 @asynccontextmanager
 async def status_server(session: WorkerSession) -> AsyncIterator[int]:
-    """Serve ``/healthz``, ``/status``, ``/metrics``, ``/segments?after=N``, ``/controls``, ``/dumps`` and
+    """Serve ``/healthz``, ``/status``, ``/levels``, ``/metrics``, ``/segments?after=N``, ``/controls``, ``/dumps`` and
     ``POST /stop``; gives the port."""
     app = web.Application()
     app.add_routes(_routes(session))
@@ -47,6 +47,10 @@ def _routes(session: WorkerSession) -> list[web.RouteDef]:
     async def status(_request: web.Request) -> web.Response:
         return web.Response(text=session.status().model_dump_json(), content_type="application/json")
 
+    async def levels(_request: web.Request) -> web.Response:
+        """Of ``/status`` alone what is asked for ten times a second."""
+        return web.json_response({language: each.model_dump() for language, each in session.levels().items()})
+
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=session.metrics.text(), content_type="text/plain", charset="utf-8")
 
@@ -65,6 +69,7 @@ def _routes(session: WorkerSession) -> list[web.RouteDef]:
     return [
         web.get("/healthz", healthz),
         web.get("/status", status),
+        web.get("/levels", levels),
         web.get("/metrics", metrics),
         web.get("/segments", segments),
         web.post("/stop", stop),

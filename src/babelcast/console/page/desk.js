@@ -1,0 +1,160 @@
+// The right column: what is on air, and the mix. Everything shown is what the server says; a wish is shown as a wish.
+
+import { attr, h, icon, setIcon, show, text } from "./dom.js";
+import { say } from "./dialogs.js";
+import { FADER_OFF, MODES, clock, dbToGain, gainToDb, seconds } from "./format.js";
+
+const OTHERS = ["ducked", "background", "silence"];
+const CALM_MS = 250;
+
+export function makeAir(page) {
+  const sign = icon("speaker");
+  const title = h("span", { class: "air-title" });
+  const hint = h("span", { class: "air-hint" });
+  const original = h("button", { type: "button", class: "air-original", "aria-pressed": "false", onclick: () => force("original") }, sign, h("span", { class: "air-words" }, title, hint));
+  const backLabel = h("span", {}, "Back to dub");
+  const back = h("button", { type: "button", class: "air-back", onclick: () => force("none") }, icon("back"), backLabel);
+  const others = OTHERS.map((mode) => {
+    const button = h("button", { type: "button", class: "air-other", "aria-pressed": "false", onclick: () => force(button.getAttribute("aria-pressed") === "true" ? "none" : mode) }, MODES[mode]);
+    return { mode, button };
+  });
+  const word = h("p", { class: "air-word", role: "status", "aria-live": "polite" });
+  const main = h("div", { class: "air-main" }, original, back);
+  const node = h("section", { class: "card air-card", id: "air", tabindex: "-1", "aria-label": "On air" }, h("h2", {}, "On air now"), main, word, h("div", { class: "air-others", role: "group", "aria-label": "Other safe modes" }, others.map((each) => each.button)));
+
+  let wish = null;
+  let failed = "";
+  const force = async (mode) => {
+    wish = { mode, stream: page.stream.id, revision: Infinity };
+    failed = "";
+    update();
+    try {
+      wish.revision = (await page.change({ force: mode }, { match: false })).revision;
+    } catch (error) {
+      wish = null;
+      failed = error.message;
+    }
+    update();
+  };
+
+  const update = () => {
+    const stream = page.stream;
+    if (wish && (wish.stream !== stream?.id || stream.controls.revision >= wish.revision)) wish = null;
+    const live = stream !== null && stream.source.state !== "off";
+    const forced = stream?.controls.force ?? null;
+    const wanted = wish ? (wish.mode === "none" ? null : wish.mode) : forced;
+    const on = forced === "original";
+    attr(original, "aria-pressed", String(on));
+    attr(original, "data-wish", wish?.mode === "original" && !on);
+    text(title, on ? "Original is on air" : "Original audio now");
+    text(hint, wish?.mode === "original" ? "requested …" : on ? (stream.forced ? `${stream.forced.by}, ${clock(stream.forced.at_s)}` : "chosen by an operator") : "one tap, heard at once");
+    setIcon(sign, on ? "hand" : "speaker");
+    attr(back, "data-wish", wish?.mode === "none" && forced !== null);
+    text(backLabel, wish?.mode === "none" && forced !== null ? "Requested …" : "Back to dub");
+    original.disabled = !live;
+    back.disabled = !live || wanted === null;
+    for (const { mode, button } of others) {
+      attr(button, "aria-pressed", String(forced === mode));
+      attr(button, "data-wish", wish?.mode === mode && forced !== mode);
+      button.disabled = !live;
+    }
+    attr(word, "data-tone", failed ? "alarm" : wish ? "busy" : forced ? "notice" : "ok");
+    text(word, sentence(stream, live, forced));
+  };
+  const sentence = (stream, live, forced) => {
+    if (failed) return `Not confirmed: ${failed}`;
+    if (!live) return "Off air";
+    if (wish) return "Requested; waiting for the server";
+    const late = stream.in_force !== undefined && stream.in_force < stream.controls.revision ? " · the worker has not got it yet" : "";
+    const by = forced && stream.forced ? ` · ${stream.forced.by}, ${clock(stream.forced.at_s)}` : "";
+    return `Confirmed: ${forced ? MODES[forced].toLowerCase() : "the dub"}${by}${late}`;
+  };
+  return { node, update };
+}
+
+function makeFader(label, low, high, step, shown, commit) {
+  const value = h("output", { class: "fader-value" });
+  const input = h("input", { type: "range", min: low, max: high, step, "aria-label": label });
+  const node = h("label", { class: "fader" }, h("span", { class: "fader-name" }, label), input, value);
+  let held = false; // somebody's finger is on it: what the server says waits
+  let timer = 0;
+  const paint = () => {
+    const at = Number(input.value);
+    text(value, shown(at));
+    attr(input, "aria-valuetext", shown(at));
+    input.style.setProperty("--at", `${((at - low) / (high - low)) * 100}%`);
+  };
+  input.addEventListener("input", () => {
+    held = true;
+    attr(node, "data-wish", true);
+    paint();
+  });
+  input.addEventListener("change", () => {
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      const at = Number(input.value);
+      await commit(at).catch((error) => say(error.message));
+      if (Number(input.value) !== at) return;
+      held = false;
+      attr(node, "data-wish", null);
+      update(last);
+    }, CALM_MS);
+  });
+  let last = low;
+  const update = (at) => {
+    last = at;
+    if (held) return;
+    if (Number(input.value) !== at) input.value = at;
+    paint();
+  };
+  return { node, update, disable: (off) => (input.disabled = off), value: () => last };
+}
+
+const dB = (at) => (at <= FADER_OFF ? "off" : `${at > 0 ? "+" : at < 0 ? "−" : ""}${Math.abs(at)} dB`);
+
+export function makeMix(page) {
+  const fader = (label, key, high) => ({
+    ...makeFader(label, FADER_OFF, high, 1, dB, (at) => page.change({ mix: { [key]: dbToGain(at) } })),
+    read: (controls) => Math.min(high, gainToDb(controls.mix[key])),
+  });
+  const faders = [fader("Dub", "dub_gain", 12), fader("Background", "bg_gain", 12), fader("Original under it", "original_gain", 0)];
+  const duck = h("button", { type: "button", class: "switch", role: "switch", "aria-checked": "false", "aria-label": "Duck the background under the dub", onclick: () => page.act(duck, () => page.change({ mix: { ducking: { enabled: duck.getAttribute("aria-checked") !== "true" } } })) });
+  const amount = makeFader("Duck by", 0, 40, 1, (at) => `${at} dB`, (at) => page.change({ mix: { ducking: { range_db: at } } }));
+  const delay = makeFader("Delay", 2, 20, 0.5, (at) => seconds(at), (at) => page.change({ delay_s: at }));
+  const going = h("span", { class: "delay-going" });
+  const fallback = h("select", { "aria-label": "What is heard when there is no dub", onchange: () => page.act(fallback, () => page.change({ fallback: fallback.value })) }, Object.entries(MODES).map(([value, label]) => h("option", { value }, label)));
+  const changed = h("p", { class: "changed" });
+  const node = h(
+    "section",
+    { class: "card mix-card", "aria-label": "Mix" },
+    h("h2", {}, "Mix"),
+    faders.map((each) => each.node),
+    h("div", { class: "fader" }, h("span", { class: "fader-name" }, "Ducking"), duck, h("span", { class: "fader-value" })),
+    amount.node,
+    h("label", { class: "fader" }, h("span", { class: "fader-name" }, "Without a dub"), fallback, h("span", {})),
+    delay.node,
+    going,
+    changed,
+  );
+  return {
+    node,
+    update() {
+      const stream = page.stream;
+      const live = stream !== null && stream.source.state !== "off";
+      for (const each of [...faders, amount, delay]) each.disable(!live);
+      duck.disabled = fallback.disabled = !live;
+      if (!stream) return;
+      const { controls } = stream;
+      for (const each of faders) each.update(each.read(controls));
+      attr(duck, "aria-checked", String(controls.mix.ducking.enabled));
+      amount.update(controls.mix.ducking.range_db);
+      attr(amount.node, "data-off", !controls.mix.ducking.enabled);
+      delay.update(controls.delay_s);
+      const moving = stream.delay.now !== undefined && Math.abs(stream.delay.now - controls.delay_s) > 0.05;
+      text(going, moving ? `now ${seconds(stream.delay.now)}, on its way to ${seconds(controls.delay_s)}` : "");
+      if (document.activeElement !== fallback && fallback.value !== controls.fallback) fallback.value = controls.fallback;
+      text(changed, !live ? "" : stream.changed ? `Last change: ${stream.changed.by}, ${clock(stream.changed.at_s)}: ${stream.changed.what}` : "As the config has it");
+      show(changed, true);
+    },
+  };
+}

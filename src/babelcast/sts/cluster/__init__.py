@@ -1,1 +1,0 @@
-"""The speech service past one machine: the same app in replicas of Ray Serve. ``run.py`` is read first."""

@@ -1,0 +1,220 @@
+"""The feed over real HTTP: the whole first, then what changes; the same for all who watch, and asked for once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import pytest
+
+from babelcast.console import watch as watch_module
+from babelcast.console.assets import load_assets
+from babelcast.console.delta import apply
+from babelcast.spec import Levels
+from tests.fakes.console_server import FakeSource, console_server, live, several, source_lost
+
+pytestmark = pytest.mark.integration
+
+TOKEN = "tOken-0123456789"
+
+
+class Counting(FakeSource):
+    """Counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: dict[str, int] = {}
+
+    async def levels(self, stream_id: str) -> Mapping[str, Levels] | None:
+        self.asked[stream_id] = self.asked.get(stream_id, 0) + 1
+        return await super().levels(stream_id)
+
+
+class Reader:
+    """What a page knows: ``state`` with every patch applied, and the other events by name."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+        self.revision = 0
+        self.seen: dict[str, list[Any]] = {}
+
+    async def read(self, http: aiohttp.ClientSession, url: str) -> None:
+        async with http.get(url) as answer:
+            assert answer.status == 200 and answer.content_type == "text/event-stream"
+            name = ""
+            async for raw in answer.content:
+                line = raw.decode().rstrip("\n")
+                if line.startswith("event: "):
+                    name = line[7:]
+                elif line.startswith("data: "):
+                    self._take(name, json.loads(line[6:]))
+
+    def _take(self, name: str, document: dict[str, Any]) -> None:
+        self.seen.setdefault(name, []).append(document)
+        if name == "state":
+            self.state, self.revision = document["state"], document["revision"]
+        elif name == "patch":
+            assert document["from"] == self.revision
+            self.state, self.revision = apply(self.state, document["patch"]), document["revision"]
+
+
+async def reading(url: str, *, seconds: float, count: int = 1, stream: str = "my-show") -> list[Reader]:
+    """That many readers at once, for so long."""
+    readers = [Reader() for _ in range(count)]
+    async with aiohttp.ClientSession() as http:
+        tasks = [
+            asyncio.create_task(reader.read(http, f"{url}/api/v1/console/feed?stream={stream}&who=R{number}"))
+            for number, reader in enumerate(readers)
+        ]
+        await asyncio.sleep(seconds)
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes), outcomes
+    return readers
+
+
+@pytest.fixture
+def source() -> Counting:
+    return Counting()
+
+
+async def test_all_who_watch_know_the_same_and_the_worker_is_asked_once(source: Counting) -> None:
+    several(source)
+    async with console_server(source) as (url, watch):
+        readers = await reading(url, seconds=2.5, count=3)
+        for reader in readers:
+            assert [each for each in reader.seen["state"]] == reader.seen["state"][:1]
+            assert len(reader.seen["patch"]) >= 3 and len(reader.seen["lines"]) >= 1
+            assert len(reader.seen["levels"]) >= 10
+            assert set(reader.state["streams"]) == set(source.streams)
+        by_revision = {reader.revision: reader.state for reader in readers}
+        assert all(reader.state == by_revision[reader.revision] for reader in readers)
+        assert readers[0].state["server"]["operators"] == {"R0": 1, "R1": 1, "R2": 1}
+        assert set(source.asked) == {"my-show"} and source.asked["my-show"] <= 30  # ten a second, for all three
+        asked = source.asked["my-show"]
+        await asyncio.sleep(1.0)
+        assert source.asked["my-show"] <= asked + 1  # nobody watches
+        assert watch._watchers == set()
+
+
+async def test_a_change_is_told_at_once(source: Counting) -> None:
+    live(source)
+    async with console_server(source) as (url, _), aiohttp.ClientSession() as http:
+        reader = Reader()
+        task = asyncio.create_task(reader.read(http, f"{url}/api/v1/console/feed?stream=my-show"))
+        await asyncio.sleep(0.7)
+        began = time.monotonic()
+        who = {"X-Operator": "%C3%81na"}
+        async with http.patch(
+            f"{url}/api/v1/streams/my-show/controls", json={"force": "original"}, headers=who
+        ) as answer:
+            assert answer.status == 200
+        while reader.state["streams"]["my-show"]["controls"].get("force") != "original":
+            assert time.monotonic() - began < 2
+            await asyncio.sleep(0.01)
+        print(f"told after {time.monotonic() - began:.3f} s")
+        shown = reader.state["streams"]["my-show"]
+        assert shown["forced"]["by"] == "Ána" and shown["headline"]["tone"] == "notice"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_alarm_is_acknowledged_for_all_and_outlives_its_cause(source: Counting) -> None:
+    source_lost(source)
+    async with console_server(source) as (url, watch), aiohttp.ClientSession() as http:
+        (first,) = await reading(url, seconds=0.6)
+        assert set(first.state["alarms"]) == {"my-show/source-lost"}
+        assert first.state["streams"]["my-show"]["source"]["state"] == "lost"
+        ack = f"{url}/api/v1/alarms/my-show/source-lost/acknowledge"
+        async with http.post(ack, headers={"X-Operator": "Ana"}) as answer:
+            assert answer.status == 204
+        (second,) = await reading(url, seconds=0.6)
+        assert second.state["alarms"]["my-show/source-lost"]["by"] == "Ana"
+        source.streams["my-show"].gone_at = None
+        (third,) = await reading(url, seconds=4.2)
+        assert third.state["alarms"] == {}
+        async with http.post(ack) as answer:
+            assert answer.status == 404
+        assert watch.acknowledge("nothing", "Ana") is False
+
+
+async def test_too_many_are_turned_away(source: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    live(source)
+    monkeypatch.setattr(watch_module, "MAX_WATCHERS", 2)
+    async with console_server(source) as (url, _):
+        task = asyncio.create_task(reading(url, seconds=1.0, count=2))
+        await asyncio.sleep(0.5)
+        async with aiohttp.ClientSession() as http, http.get(f"{url}/api/v1/console/feed") as answer:
+            assert answer.status == 503 and "Retry-After" in answer.headers
+        await task
+
+
+async def test_the_feed_wants_a_login_and_the_page_does_not(source: Counting) -> None:
+    live(source)
+    async with console_server(source, token=TOKEN) as (url, _):
+        async with aiohttp.ClientSession() as http:
+            for path in ("/api/v1/console/feed", "/api/v1/streams/my-show/controls"):
+                async with http.get(url + path) as answer:
+                    assert answer.status == 401
+            async with http.get(url + "/") as answer:
+                assert answer.status == 200 and TOKEN not in await answer.text()
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(cookie_jar=jar) as http:
+            async with http.post(url + "/api/v1/session", json={"token": TOKEN}) as answer:
+                assert answer.status == 200
+            async with http.get(url + "/api/v1/console/feed") as answer:
+                assert answer.status == 200
+                assert TOKEN not in (await answer.content.readuntil(b"\n\n")).decode()
+            patch = url + "/api/v1/streams/my-show/controls"
+            async with http.patch(patch, json={}, headers={"Origin": "http://evil.example"}) as answer:
+                assert answer.status == 403
+            async with http.patch(patch, json={}, headers={"Origin": url}) as answer:
+                assert answer.status == 200
+
+
+@pytest.fixture
+async def page(source: Counting) -> AsyncIterator[str]:
+    async with console_server(source) as (url, _):
+        yield url
+
+
+async def test_the_page_runs_its_own_scripts_alone(page: str) -> None:
+    assets = load_assets()
+    async with aiohttp.ClientSession(auto_decompress=False) as http:
+        async with http.get(page + "/", headers={"Accept-Encoding": "identity"}) as answer:
+            policy = answer.headers["Content-Security-Policy"]
+            html = await answer.text()
+        assert "default-src 'none'" in policy and "unsafe" not in policy and "*" not in policy
+        assert "frame-ancestors 'none'" in policy and "http" not in policy
+        assert "<style" not in html and " style=" not in html and "onclick" not in html
+        assert html.count("<script") == html.count('<script type="module" src=')
+        total = 0
+        for name, asset in assets.files.items():
+            path = f"{page}/console/{assets.version}/{name}"
+            async with http.get(path, headers={"Accept-Encoding": "gzip"}) as answer:
+                assert answer.status == 200 and "immutable" in answer.headers["Cache-Control"]
+                assert answer.content_type == asset.media_type.split(";")[0]
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                total += len(await answer.read())
+            async with http.get(path, headers={"If-None-Match": answer.headers["ETag"]}) as again:
+                assert again.status == 304
+        assert total < 60_000
+        for wrong in ("/console/000000000000/main.js", f"/console/{assets.version}/..%2fassets.py"):
+            async with http.get(page + wrong) as answer:
+                assert answer.status == 404
+
+
+async def test_every_module_is_loaded_ahead_and_none_is_from_elsewhere() -> None:
+    assets = load_assets()
+    index = assets.index.body.decode()
+    for name, asset in assets.files.items():
+        text = asset.body.decode()
+        assert "innerHTML" not in text and "insertAdjacentHTML" not in text and "eval(" not in text
+        assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
+        if name.endswith(".js"):
+            assert f"/{name}" in index, f"{name} is not preloaded"

@@ -1,0 +1,236 @@
+"""The page in a real Chromium, over scripted states: what it shows, what it never does, and what it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from babelcast.spec import SegmentEntry
+from tests.e2e.browser import chromium, opened
+from tests.fakes.console_server import (
+    FakeSource,
+    FakeStream,
+    bridge,
+    console_server,
+    destination_failing,
+    live,
+    newcomer,
+    several,
+    speech_dead,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.browser, pytest.mark.timeout(90)]
+
+_SHIFTS = """
+window.shifts = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    const names = entry.sources.map((source) => source.node?.className ?? source.node?.nodeName ?? "?");
+    window.shifts.push({ value: entry.value, at: entry.startTime, names });
+  }
+}).observe({ type: "layout-shift", buffered: true });
+"""
+"""Chromium's own measure of what moved by itself (Cumulative Layout Shift)."""
+
+
+async def focus(page: Page) -> dict[str, Any]:
+    found: dict[str, Any] = await page.evaluate(
+        """() => {
+          const node = document.activeElement, style = getComputedStyle(node);
+          const label = node.getAttribute("aria-label") ?? node.textContent;
+          return { tag: node.tagName, label, outline: style.outlineStyle };
+        }"""
+    )
+    return found
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+async def test_nothing_moves_while_levels_come_ten_times_a_second(size: tuple[int, int]) -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, url, "Ana", size=size) as page:
+            await expect(page.locator(".meter-value").first).not_to_have_text("–")
+            await expect(page.locator(".line").first).to_be_visible()
+            await asyncio.sleep(0.5)
+            await page.evaluate(_SHIFTS)
+            settled = await page.evaluate("performance.now()")
+            moved = await page.evaluate("document.querySelector('.meter-cover').style.transform")
+            await asyncio.sleep(4.0)
+            assert moved != await page.evaluate("document.querySelector('.meter-cover').style.transform")
+            shifts = [each for each in await page.evaluate("window.shifts") if each["at"] > settled]
+            assert sum(each["value"] for each in shifts) < 0.001, shifts
+            wide = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert wide[0] <= wide[1], "the page is wider than the screen"
+
+
+class Hostile(FakeStream):
+    """Its speakers have read about web pages."""
+
+    def _segment(self, n: int, every: float) -> SegmentEntry:
+        attack = f'<img src=x onerror="window.hacked={n}"><script>window.hacked={n}</script>'
+        segment = super()._segment(n, every)
+        return segment.model_copy(update={"transcript": attack, "translation": attack})
+
+
+async def test_what_is_said_is_text_and_nothing_else() -> None:
+    source = FakeSource()
+    stream = source.add(Hostile("show"))
+    attack = "<img src=x onerror='window.hacked=1'>"
+    stream.destinations = {"youtube": ("failed", attack)}
+    stream.last_error = attack
+    stream.fallback, stream.cause = "original", "closed"
+    source.note("controls_changed", "show", f"{attack}: force original (revision 1)")
+    source.media_server_error = attack
+    async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, attack) as page:
+        await expect(page.locator(".line-source").first).to_contain_text("<script>window.hacked=")
+        await expect(page.locator(".dest-error")).to_contain_text(attack)
+        await expect(page.locator(".alarm-advice").first).to_contain_text("<img")
+        await asyncio.sleep(0.5)
+        assert await page.evaluate("window.hacked") is None
+        assert await page.locator("main img, main script").count() == 0
+
+
+async def test_a_newcomer_is_told_what_to_type_and_sees_it_work() -> None:
+    source = FakeSource()
+    newcomer(source)
+    async with console_server(source) as (url, watch), chromium() as browser, opened(browser, url) as page:
+        values = page.locator(".copy-value")
+        await expect(values.nth(0)).to_have_text("rtmp://127.0.0.1:1935/live/my-show")
+        await expect(values.nth(1)).to_have_text("in")
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await page.get_by_role("button", name="Copy: Server").click()
+        assert await page.evaluate("navigator.clipboard.readText()") == "rtmp://127.0.0.1:1935/live/my-show"
+        await expect(page.locator(".way-help")).to_contain_text("address and the key")
+        await page.get_by_role("link", name="Connect an encoder").click()
+        await page.get_by_label("Name of the stream").fill("Not a name")
+        await expect(page.locator(".start-card .field-error")).to_be_visible()
+        await page.get_by_label("Name of the stream").fill("evening")
+        await expect(values.nth(0)).to_have_text("rtmp://127.0.0.1:1935/live/evening")
+        source.add(FakeStream("evening"))
+        watch.poke()
+        await expect(page.locator(".headline-title")).to_have_text("eveningDub on air")  # it was waited for
+        await expect(page.locator(".way li[data-state=ok]")).to_have_count(5)
+
+
+async def test_a_destination_is_stopped_by_holding_and_an_alarm_acknowledged() -> None:
+    source = FakeSource()
+    destination_failing(source)
+    async with (
+        console_server(source) as (url, _),
+        chromium() as browser,
+        opened(browser, url, "Ana") as ana,
+        opened(browser, url, "Ben") as ben,
+    ):
+        stop = ana.get_by_role("button", name="Stop youtube: hold")
+        await stop.click()  # a slip of the finger
+        await asyncio.sleep(0.3)
+        assert source.streams["my-show"].enabled == {}
+        await stop.hover()
+        await ana.mouse.down()
+        await asyncio.sleep(1.3)
+        await ana.mouse.up()
+        await expect(ben.get_by_role("button", name="Start youtube")).to_be_visible()
+        assert source.streams["my-show"].enabled == {"youtube": False}
+        await ben.get_by_role("button", name="Start youtube").click()
+        await expect(ana.get_by_role("button", name="Stop youtube: hold")).to_be_visible()
+        alarm = ana.locator(".alarm", has_text="twitch refuses")
+        await expect(alarm).to_contain_text("stream key")
+        await alarm.get_by_role("button", name="Acknowledge").click()
+        await expect(ben.locator(".alarm", has_text="twitch refuses")).to_contain_text("seen by Ana")
+        await expect(ben.locator(".events")).to_contain_text("Ana: youtube")
+
+
+async def test_another_operators_change_is_not_overwritten() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, url, "Ana", faults=["412"]) as page:
+            await expect(page.locator(".headline-title")).to_contain_text("Dub on air")
+            stream = source.streams["my-show"]
+            stream.controls = stream.controls.model_copy(update={"revision": 7})  # not told yet
+            fader = page.get_by_label("Background", exact=True)
+            await page.evaluate("document.querySelector('.switch').click()")
+            await expect(page.locator(".toast")).to_contain_text("Somebody else")
+            assert not stream.controls.mix.ducking.enabled
+            await asyncio.sleep(0.7)
+            await fader.focus()
+            await page.keyboard.press("ArrowLeft")
+            await expect(page.locator(".changed")).to_contain_text("Ana")
+            assert stream.controls.mix.bg_gain == pytest.approx(0.891, abs=0.001)
+
+
+async def test_cut_off_it_says_so_and_a_newer_page_is_offered() -> None:
+    source = FakeSource()
+    live(source)
+    async with chromium() as browser:
+        async with console_server(source) as (url, _):
+            port = int(url.rpartition(":")[2])
+            context = opened(browser, url, "Ana", faults=["ERR_"])
+            page = await context.__aenter__()
+            await expect(page.locator(".link-word")).to_have_text("Connected")
+            await expect(page.locator(".newer-page")).to_be_hidden()
+        try:
+            await expect(page.locator(".banner.lost")).to_contain_text("disconnected since")
+            assert "grayscale" in await page.evaluate("getComputedStyle(document.querySelector('.board')).filter")
+            await page.get_by_role("button", name="Original audio now").click()
+            await expect(page.locator(".air-word")).to_contain_text("not confirmed")
+            async with console_server(source, port=port, page="another"):
+                await expect(page.locator(".link-word")).to_have_text("Connected")
+                await expect(page.locator(".newer-page")).to_contain_text("newer version")
+        finally:
+            await context.__aexit__(None, None, None)
+
+
+async def test_it_is_used_by_the_keyboard() -> None:
+    source = FakeSource()
+    speech_dead(source)
+    async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, "Ana") as page:
+        await expect(page.locator(".headline-title")).to_contain_text("Original sound on air")
+        labels = []
+        for _ in range(60):
+            await page.keyboard.press("Tab")
+            found = await focus(page)
+            if found["tag"] == "BODY":  # once round
+                break
+            assert found["outline"] != "none" and found["label"].strip(), found
+            labels.append(found["label"])
+        for wanted in ("Skip to the controls", "Acknowledge", "Original audio now", "Dub", "Delay"):
+            assert any(wanted in label for label in labels), (wanted, labels)
+        unnamed = await page.evaluate(
+            "[...document.querySelectorAll('button, input, select, iframe, canvas')]"
+            ".filter((node) => node.offsetParent && !(node.ariaLabel || node.title || node.textContent.trim() "
+            "|| node.labels?.length)).map((node) => node.outerHTML)"
+        )
+        assert unnamed == []
+
+
+async def test_several_streams_and_languages_and_the_bridge() -> None:
+    source = FakeSource()
+    several(source)
+    async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, "Ana") as page:
+        await page.get_by_role("link", name="press-conference").click()
+        await expect(page.locator(".headline-title")).to_contain_text("press-conference")
+        await page.get_by_role("button", name="de", exact=True).click()
+        await expect(page.locator(".lines-head")).to_contain_text("German")
+        await expect(page.locator(".download").nth(2)).to_have_attribute(
+            "href", "api/v1/streams/press-conference/captions/de.vtt"
+        )
+        await page.get_by_role("link", name="Media bridge").click()
+        await expect(page.locator(".bridge-stage h1")).to_have_text("The bridge is live")
+        await expect(page.locator(".bridge-stage")).to_contain_text("libx264")
+        await page.go_back()
+        await expect(page.locator(".headline-title")).to_contain_text("press-conference")
+
+
+async def test_without_a_bridge_there_is_no_panel_for_it() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, watch), chromium() as browser, opened(browser, url) as page:
+        await expect(page.locator(".streams li")).to_have_count(2)
+        bridge(source)
+        watch.poke()
+        await expect(page.get_by_role("link", name="Media bridge")).to_be_visible()

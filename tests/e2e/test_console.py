@@ -1,0 +1,182 @@
+"""The operator's page in a real Chromium, over the real program: what is done on it is heard in what is published."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.e2e.browser import chromium, opened
+from tests.e2e.programs import config_text, ffmpeg, orchestrator, publishing, relay, until, up
+from tests.worker.ear import RATE, Ear
+
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(150)]
+
+SOURCE_HZ = 1_500
+"""The source's only sound; the tone backend speaks from 440 to 880 Hz, and the background is off the air."""
+SETTINGS = "delay: 2.0, backend: tone, separation: 'off', mix: {bg_gain: 0.0}"
+TOKEN = "tOken-0123456789-console"
+
+
+@pytest.fixture(scope="module")
+def tone_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("console") / "tone.mp4"
+    pictures = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=25")
+    sound = ("-f", "lavfi", "-i", f"sine=frequency={SOURCE_HZ}:sample_rate=48000,volume=0.5")
+    codecs = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "0", "-c:a", "aac", "-ac", "2")
+    ffmpeg(*pictures, *sound, "-t", "30", *codecs, path)
+    return path
+
+
+@contextlib.asynccontextmanager
+async def listening(url: str) -> AsyncIterator[Ear]:
+    ear = Ear()
+    task = asyncio.create_task(ear.listen(url))
+    try:
+        await until(lambda: ear.frames, "sound of the programme")
+        yield ear
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def source_share(block: np.ndarray) -> float:
+    """How much of the sound is the source's tone, 0 to 1."""
+    power = np.abs(np.fft.rfft(block * np.hanning(len(block)))) ** 2
+    at = round(SOURCE_HZ * len(block) / RATE)
+    return float(power[at - 2 : at + 3].sum() / max(power.sum(), 1e-12))
+
+
+async def test_two_operators_run_a_show(tone_clip: Path, tmp_path: Path) -> None:
+    """From nothing on air to a dub; the original at a tap, heard within a second; a fader, heard as far as it says."""
+    text = config_text(tmp_path, settings=SETTINGS, more=f"api_token: {TOKEN}")
+    async with (
+        up(tmp_path, text, TOKEN) as running,
+        chromium() as browser,
+        opened(browser, running.api, "Ana", faults=["401"]) as ana,
+    ):
+        await _log_in(ana)
+        await expect(ana.locator(".start-card")).to_contain_text("Put show on air")
+        port = running.publish_url.split(":")[2].split("/")[0]
+        await expect(ana.locator(".copy-value").first).to_have_text(f"rtmp://127.0.0.1:{port}/live/show")
+        async with (
+            opened(browser, f"{running.api}/#show", "Ben", faults=["401"], size=(390, 844)) as ben,
+            publishing(tone_clip, running.publish_url),
+        ):
+            await _log_in(ben)
+            for step in ("Stream", "Pictures", "Sound", "Dub"):
+                await expect(ana.locator(".way li", has_text=step).first).to_have_attribute("data-state", "ok")
+            await expect(ana.locator(".headline-title")).to_contain_text("Dub on air")
+            await expect(ana.locator(".others")).to_contain_text("2 operators")
+            async with listening(running.watch_url) as ear:
+                await asyncio.sleep(1.0)
+                asked = {"original": await _original(ana, ben)}
+                asked["dub"] = await _back(ben, ana)
+                asked["fader"] = await _fade(ana, ben)
+                await asyncio.sleep(2.0)
+            _heard(ear, tmp_path, asked)
+
+
+async def _log_in(page: Page) -> None:
+    await page.get_by_label("Token").fill("wrong")
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page.locator(".login [role=alert]")).to_contain_text("not the token")
+    await page.get_by_label("Token").fill(TOKEN)
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page.locator(".link-word")).to_have_text("Connected")
+    cookies = await page.context.cookies()
+    assert [(cookie["httpOnly"], cookie["sameSite"]) for cookie in cookies] == [(True, "Strict")]
+    assert TOKEN not in str(cookies)
+    assert TOKEN not in await page.evaluate("JSON.stringify(localStorage) + document.documentElement.outerHTML")
+
+
+async def _original(ana: Page, ben: Page) -> float:
+    asked = time.monotonic()
+    await ana.get_by_role("button", name="Original audio now").click()
+    for page in (ana, ben):
+        await expect(page.locator(".air-original")).to_have_attribute("aria-pressed", "true")
+        await expect(page.locator(".air-hint")).to_contain_text("Ana")
+        await expect(page.locator(".headline-title")).to_contain_text("Original sound on air")
+    await asyncio.sleep(1.0)
+    return asked
+
+
+async def _back(ben: Page, ana: Page) -> float:
+    asked = time.monotonic()
+    await ben.get_by_role("button", name="Back to dub").click()
+    for page in (ana, ben):
+        await expect(page.locator(".air-original")).to_have_attribute("aria-pressed", "false")
+    await asyncio.sleep(2.0)
+    return asked
+
+
+async def _fade(ana: Page, ben: Page) -> float:
+    """The dub to -12 dB, by the keyboard; Ben's fader follows."""
+    fader = ana.get_by_label("Dub", exact=True)
+    await fader.focus()
+    for _ in range(12):
+        await ana.keyboard.press("ArrowLeft")
+    asked = time.monotonic()
+    for page in (ana, ben):
+        await expect(page.locator(".fader", has_text="Dub").first.locator(".fader-value")).to_have_text("−12 dB")
+    await expect(ana.locator(".changed")).to_contain_text("Ana")
+    await expect(ben.locator(".changed")).to_contain_text("mix.dub_gain 0.2512")
+    return asked
+
+
+def _heard(ear: Ear, folder: Path, asked: dict[str, float]) -> None:
+    blocks = ear.blocks(folder)
+    shares = [(at, source_share(block)) for at, block in blocks]
+    before = [share for at, share in shares if at < asked["original"]]
+    assert max(before) < 0.1, "the source's tone is heard under the dub"
+    original_s = next(at for at, share in shares if at > asked["original"] and share > 0.9) - asked["original"]
+    dub_s = next(at for at, share in shares if at > asked["dub"] and share < 0.1) - asked["dub"]
+
+    def loud(begin: float, end: float) -> float:
+        levels = [float(np.sqrt(np.mean(np.square(block)))) for at, block in blocks if begin < at < end]
+        return 20 * float(np.log10(np.percentile(levels, 80)))
+
+    step_db = loud(asked["fader"] + 1.0, asked["fader"] + 2.5) - loud(asked["dub"] + 0.8, asked["dub"] + 1.9)
+    print(f"heard after the tap: original {original_s:.2f} s, dub {dub_s:.2f} s; the fader's step {step_db:.1f} dB")
+    assert original_s < 1.0 and dub_s < 1.0
+    assert step_db == pytest.approx(-12, abs=1.5)
+
+
+async def test_a_restart_of_the_server_is_survived(tone_clip: Path, tmp_path: Path) -> None:
+    """The page says that it is cut off, comes back by itself without a reload, and the programme never noticed."""
+    text = config_text(tmp_path, settings="delay: 2.0, backend: none")  # a speech service is `up`'s
+    (tmp_path / "babelcast.yaml").write_text(text)
+    async with (
+        relay() as (api, rtmp),
+        chromium() as browser,
+        contextlib.AsyncExitStack() as first,
+    ):
+        program, url = await first.enter_async_context(orchestrator(tmp_path, api, rtmp))
+        async with opened(browser, url, "Ana", faults=["ERR_"]) as page, publishing(tone_clip, f"{rtmp}/live/show/in"):
+            await expect(page.locator(".headline-title")).to_have_text("showOn air")
+            await page.get_by_role("button", name="Original audio now").click()
+            await expect(page.locator(".air-original")).to_have_attribute("aria-pressed", "true")
+            await page.evaluate("window.sameDocument = true")
+            await program.interrupt()
+            await expect(page.locator(".banner.lost")).to_contain_text("disconnected since")
+            assert await page.evaluate("document.body.classList.contains('stale')")
+            began = time.monotonic()
+            async with orchestrator(tmp_path, api, rtmp) as (_, again):
+                assert again == url
+                ready_s = time.monotonic() - began
+                await expect(page.locator(".link-word")).to_have_text("Connected")
+                back_s = time.monotonic() - began - ready_s
+                await expect(page.locator(".banner.lost")).to_be_hidden()
+                await expect(page.locator(".air-original")).to_have_attribute("aria-pressed", "true")
+                await expect(page.locator(".air-hint")).to_contain_text("Ana")
+                await page.get_by_role("button", name="Back to dub").click()
+                await expect(page.locator(".air-original")).to_have_attribute("aria-pressed", "false")
+                await expect(page.locator(".headline-title")).to_have_text("showOn air")
+                assert await page.evaluate("window.sameDocument")
+                print(f"the page was back {back_s:.2f} s after the server")
