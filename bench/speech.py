@@ -23,7 +23,8 @@ import click
 import numpy as np
 
 import speech_figures as figures
-from babelcast.speech.base import SegmentEvent, SpeechBackend, SpeechTarget
+from babelcast.errors import SpeechError
+from babelcast.speech.base import ClosedEvent, SegmentEvent, SpeechBackend, SpeechTarget
 from babelcast.speech.sts_stream import StsStreamBackend
 from babelcast.sts.engine import Engine
 from babelcast.sts.offline import OfflineEngine
@@ -65,6 +66,14 @@ CASES = {
 }
 
 
+def believe_everything() -> None:
+    """What random weights say is neither sure nor plausible; here it is to be spoken all the same."""
+    import babelcast.sts.session
+
+    for guard, answer in (("plausible", lambda transcript, translation: True), ("believable", bool)):
+        setattr(babelcast.sts.session, guard, answer)
+
+
 @contextlib.contextmanager
 def engine_of(case: Case) -> Iterator[Engine]:
     """The engine of a case. The neural one is the tests' small models with random weights, in the real formats."""
@@ -74,11 +83,9 @@ def engine_of(case: Case) -> Iterator[Engine]:
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from tests.fakes.tiny_models import opus, tone_voice, whisper
 
-    import babelcast.sts.session
     from babelcast.sts.engines import EngineSettings, build
 
-    # what random weights say is never plausible; here it is to be spoken all the same
-    setattr(babelcast.sts.session, "plausible", lambda transcript, translation: True)  # noqa: B010 - not its export
+    believe_everything()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         yield build(
@@ -96,11 +103,13 @@ async def dub(backend: SpeechBackend, name: str, pcm: bytes) -> list[Heard]:
     began = time.monotonic()
 
     async def collect() -> list[Heard]:
-        return [
-            Heard(time.monotonic() - began, event.segment)
-            async for event in session.events()
-            if isinstance(event, SegmentEvent)
-        ]
+        heard = []
+        async for event in session.events():
+            if isinstance(event, SegmentEvent):
+                heard.append(Heard(time.monotonic() - began, event.segment))
+            elif isinstance(event, ClosedEvent) and event.code != "finished":
+                raise SpeechError(event.reason, code=event.code)
+        return heard
 
     collecting = asyncio.create_task(collect())
     for place in range(0, len(pcm), 2 * FRAME):

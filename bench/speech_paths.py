@@ -33,9 +33,10 @@ def main() -> None:
         row("WebSocket, faster-whisper → CTranslate2 → sherpa-onnx, random weights", asyncio.run(measure(RANDOM)))
     )
     click.echo(
-        "\nREST cuts the talk into fragments of 1 to 2 s that know nothing of each other; a WebSocket session speaks "
-        "clauses.\nRandom weights: half a megabyte of Whisper, so the engines' cost is not that of real ones, and "
-        "error rate and chrF say nothing.\n"
+        "\nREST cuts the talk into fragments that know nothing of each other and answers each when it is over; a "
+        "WebSocket session speaks clauses.\nRandom weights: half a megabyte of Whisper, so the engines' cost is not "
+        "that of real ones, and error rate and chrF say nothing.\nIts words have random times, so no place is good "
+        "for a cut and clauses run on to the limit of 4 s: its lag is the worst that this policy allows.\n"
     )
     found = asyncio.run(overhead.measure())
     click.echo(overhead.table(found))

@@ -128,9 +128,10 @@ def _offline_speech(config: Config) -> Iterator[Finding]:
         yield Finding("error", "apertium", "not found: no translation", "apt-get install apertium apertium-eng-spa")
         return
     from babelcast.sts.mt.apertium import mode_of_pair
+    from babelcast.wire import UNDETERMINED
 
     for source, target in sorted(config.languages()):
-        mode = mode_of_pair(source, target)
+        mode = mode_of_pair("en" if source == UNDETERMINED else source, target)  # pocketsphinx hears English
         if mode is None or not (_APERTIUM_MODES / f"{mode}.mode").exists():
             yield Finding(
                 "error",

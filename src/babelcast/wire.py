@@ -27,6 +27,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 PROTOCOL_VERSION = 2
+UNDETERMINED = "und"
+"""As a source language: it is detected (BCP 47's tag for a language that is not known)."""
 MAX_TARGETS = 8
 MAX_TERMS = 200
 MAX_SPEAK_CHARACTERS = 1_000

@@ -34,6 +34,7 @@ from babelcast.speech.base import (
 )
 from babelcast.speech.gemini_live import GeminiSettings, make_gemini
 from babelcast.speech.openai_realtime import OpenAiSettings, make_openai
+from babelcast.speech.shared import SharedBackend
 from babelcast.speech.sts_http import StsHttpBackend
 from babelcast.speech.sts_stream import StsStreamBackend
 from babelcast.sts.serve import serving
@@ -109,6 +110,9 @@ def make_fake_openai(url: str, token: str) -> SpeechBackend:
 
 WORLDS = {
     "stream": World(lambda u, t: StsStreamBackend(u, token=t), sts, asyncio.run, pace_s=0.005),
+    "shared": World(
+        lambda u, t: SharedBackend(StsStreamBackend(u, token=t), ("es", "de")), sts, asyncio.run, pace_s=0.005
+    ),
     "http": World(lambda u, t: StsHttpBackend(u, token=t), sts, asyncio.run, pace_s=0.005),
     "gemini-live": World(make_fake_gemini, gemini, run_virtual, scheme="https"),
     "openai-realtime": World(make_fake_openai, openai, run_virtual),

@@ -23,6 +23,7 @@ from babelcast.sts.engine import Spoken
 from babelcast.sts.engines import ASR, MT, TTS, EngineSettings, EngineSpec, build
 from babelcast.sts.glossary import load_glossary
 from babelcast.sts.mt.base import Term
+from babelcast.sts.mt.several import Translators
 from babelcast.sts.tts import espeak
 from babelcast.sts.vad import CHUNK_BYTES, SileroV6Vad
 from babelcast.units import SPEECH_RATE
@@ -52,13 +53,40 @@ def chain(models: dict[str, Path], **changes: object) -> ChainEngine:
     return build(EngineSettings(**(settings | changes)))  # type: ignore[arg-type]
 
 
-def dub(engine: ChainEngine, pcm: bytes) -> list[object]:
-    session = engine.open(Start(stream_id="s", source_language="en", target_language="es"), "s")
+def dub(engine: ChainEngine, pcm: bytes, source: str = "en") -> list[object]:
+    session = engine.open(Start(stream_id="s", source_language=source, target_language="es"), "s")
     try:
         found: list[object] = [output for frame in frames(pcm) for output in session.push(frame.start_ns, frame.pcm)]
         return found + list(session.finish())
     finally:
         session.close()
+
+
+@pytest.mark.integration
+def test_the_language_is_detected_where_it_is_not_known(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("babelcast.sts.session.plausible", lambda transcript, translation: True)
+    asked: list[tuple[str, str]] = []
+    translate = Translators.translate
+
+    def noted(self: Translators, text: str, source: str, target: str) -> str:
+        asked.append((source, target))
+        return translate(self, text, source, target)
+
+    monkeypatch.setattr(Translators, "translate", noted)
+    engine = chain(models)
+    try:
+        with pytest.raises(UnsupportedLanguageError, match="from und to xx"):
+            engine.resolve_voice("und", "xx", None)
+        pcm = silence(0.6) + flite("Good evening and welcome to the harbor festival.") + silence(1.0)
+        # this random model takes everything for one language, which one is its own affair
+        assert any(isinstance(output, Spoken) for output in dub(engine, pcm, source="und"))
+        samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
+        assert engine.process(samples, SPEECH_RATE, "und", "es", None, 0).transcript
+    finally:
+        engine.close()
+    assert {source for source, _ in asked} <= {"en", "de"}
 
 
 @pytest.mark.integration

@@ -17,6 +17,7 @@ from babelcast.errors import SpeechError, UnsupportedLanguageError
 from babelcast.speech.base import ClosedEvent, ProgressEvent, SegmentEvent, SpeechEvent, SpeechTarget
 from babelcast.speech.sts_stream import StsStreamBackend
 from babelcast.sts.asr.pocketsphinx import PocketsphinxEngine
+from babelcast.sts.asr.pocketsphinx_child import fit_for_air
 from babelcast.sts.engine import Spoken
 from babelcast.sts.mt.apertium import ApertiumTranslator, commands, mode_of_pair
 from babelcast.sts.offline import OfflineEngine, place
@@ -182,6 +183,11 @@ def test_apertium_takes_any_text_and_comes_back_after_a_death() -> None:
     finally:
         translator.close()
     assert not translator._pipelines
+
+
+def test_what_is_misheard_can_not_be_a_swear_word() -> None:
+    kept = "ship SH IH P\nsheet SH IY T\nassume AH S UW M\n"
+    assert fit_for_air("shit SH IH T\n" + kept + "bullshit(2) B UH L SH IH T\n") == kept
 
 
 def test_apertium_modes() -> None:

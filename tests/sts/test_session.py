@@ -261,6 +261,33 @@ def test_close_frees_the_recogniser() -> None:
     assert session._recognizer.closed  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("detected", "said"),
+    [
+        ("en", "EN: we saw ten."),  # translated
+        ("es", "We saw ten."),  # what is spoken in the target language already stays as it is
+        ("ja", None),  # nobody here translates it
+    ],
+)
+def test_a_detected_language_decides_what_becomes_of_a_clause(detected: str, said: str | None) -> None:
+    class Detecting(CountingRecognizer):
+        language = detected
+
+    class Marking(EchoTranslator):
+        def translate(self, text: str, source: str, target: str) -> str:
+            return f"{source.upper()}: {text}"
+
+    session = DubSession(
+        Start(stream_id="show", source_language="und", target_language="es"),
+        "s",
+        vad=LoudnessVad(),
+        recognizer=Detecting(),
+        targets=[TargetChain("und", "es", "beep", Marking(), BeepSynthesizer())],
+    )
+    found = spoken(run(session, silence(0.5) + talk(0, 1, 2) + silence(0.6)))
+    assert [output.message.translation for output in found] == ([said] if said else [])
+
+
 def test_one_recognition_speaks_in_every_language() -> None:
     found = spoken(run(make("es", "fr", "de"), silence(0.5) + talk(0, 1, 2) + silence(0.6) + talk(3, 4) + silence(0.6)))
     assert [output.message.language for output in found] == ["es", "fr", "de"] * 2

@@ -15,7 +15,7 @@ from babelcast.spec import BackendSpec, SegmentEntry, TargetSpec, WorkerSpec
 from babelcast.sts.serve import serving
 from babelcast.sts.service import Service
 from babelcast.sts.tone import ToneEngine
-from babelcast.worker.main import backend_of
+from babelcast.worker.main import shared_backend_of
 from tests.worker.media import access_units, av_offsets_ms, make_clip, publish, record, sound
 from tests.worker.rig import until, worker
 
@@ -46,14 +46,17 @@ async def test_two_languages_share_the_pictures_and_have_a_dub_each(relay: Relay
     clip = make_clip(tmp_path / "in.flv", 7)
     outputs = [f"{relay.rtmp_url}/live/two/out/{language}" for language in LANGUAGES]
     recordings = [tmp_path / f"{language}.flv" for language in LANGUAGES]
-    async with serving(Service(ToneEngine())) as url:
+    service = Service(ToneEngine())
+    async with serving(service) as url:
         spec = spec_for("two", relay, outputs, BackendSpec(kind="sts", url=url), tmp_path)
         recorders = [asyncio.create_task(record(*pair)) for pair in zip(outputs, recordings, strict=True)]
-        async with worker(spec, backend_of(spec.backend)) as session:
+        async with worker(spec, shared_backend_of(spec, spec.backend)) as session:
             await publish(clip, spec.ingest_url)
             await asyncio.sleep(spec.delay_s + 0.6)
             targets = session.status().targets
         await asyncio.wait_for(asyncio.gather(*recorders), 8)
+    # both languages were heard once
+    assert (service.metrics.registry.get_sample_value("sts_audio_seconds_total") or 0) < 1.3 * 7
     assert [(target.language, target.output_state, target.backend_state) for target in targets] == [
         (language, "live", "open") for language in LANGUAGES
     ]

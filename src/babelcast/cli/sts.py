@@ -6,9 +6,11 @@ import asyncio
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
+from babelcast.cli.sts_ray import ray_options, serve_on_ray
 from babelcast.sts.device import Compute, Device
 from babelcast.telemetry.logs import LogFormat, setup_logging
 
@@ -89,6 +91,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--tls-cert", type=_FILE, help="PEM file with the certificate and its chain.")
 @click.option("--tls-key", type=_FILE, help="PEM file with its private key.")
+@ray_options
 @click.option("--log-format", default="text", show_default=True, type=click.Choice(["json", "text"]))
 def command(
     host: str,
@@ -113,16 +116,22 @@ def command(
     tls_cert: Path | None,
     tls_key: Path | None,
     log_format: LogFormat,
+    use_ray: bool,
+    **on_ray: Any,
 ) -> None:
     """The speech service: speech in one language in, speech in another out.
 
     Models come by `babelcast models pull`; `babelcast models list` names them.
 
+    With --ray the same service runs in replicas on a cluster: see docs/howto/speech-service.md.
+
     From the environment alone: BABELCAST_STS_ADMIN_TOKEN (who may drain the service; without it, callers on this
     machine) and BABELCAST_STS_RESUME_KEY (replicas that share it take over each other's sessions).
     """
     from babelcast.sts.auth import load_tokens
-    from babelcast.sts.engine import Engine
+    from babelcast.sts.batching import BatchSettings
+    from babelcast.sts.engines import EngineSettings, engine_of
+    from babelcast.sts.glossary import load_glossary
     from babelcast.sts.resume import Resumption
     from babelcast.sts.serve import Tls, serve
     from babelcast.sts.service import Limits, Service
@@ -130,25 +139,32 @@ def command(
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together")
     tls = Tls(tls_cert, tls_key) if tls_cert and tls_key else None
+    if not use_ray and any(on_ray[name] for name in ("ray_address", "detach", "remove")):
+        raise click.UsageError("--ray-address, --detach and --remove go with --ray")
     setup_logging(log_format)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    engine: Engine
-    if engine_name == "tone":
-        from babelcast.sts.tone import ToneEngine
-
-        engine = ToneEngine()
-    else:
-        from babelcast.sts.batching import BatchSettings
-        from babelcast.sts.engines import EngineSettings, build
-        from babelcast.sts.glossary import load_glossary
-
-        terms = load_glossary(glossary) if glossary else ()
-        compute = Compute(device, compute_type, threads)
-        batches = BatchSettings(batch, batch_wait_ms / 1e3, workers)
-        engine = build(EngineSettings(asr, mt, tts, compute, batch=batches, terms=terms))
-
+    terms = load_glossary(glossary) if glossary else ()
+    compute = Compute(device, compute_type, threads)
+    batches = BatchSettings(batch, batch_wait_ms / 1e3, workers)
+    settings = EngineSettings(asr, mt, tts, compute, batch=batches, terms=terms)
     session_s = max_session_hours * 3600 if max_session_hours else None
     limits = Limits(sessions=max_sessions, capacity=capacity, session_s=session_s)
+    if use_ray:
+        serve_on_ray(
+            engine_name,
+            settings,
+            limits,
+            host=host,
+            port=port,
+            token=token,
+            tokens=tokens,
+            drain_s=drain_s,
+            tls=(tls.cert, tls.key) if tls else None,
+            log_format=log_format,
+            **on_ray,
+        )
+        return
+    engine = engine_of(engine_name, settings)
     clients = load_tokens(tokens) if tokens else None
 
     async def run() -> None:

@@ -21,13 +21,16 @@ class SpeechTarget:
     source_language: str
     target_language: str
     voice: str | None = None
+    also: tuple[str, ...] = ()
+    """Further target languages from the same recognition (:mod:`babelcast.speech.shared`); only sts_stream has them."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentEvent:
-    """A clause was dubbed; its audio is whole."""
+    """A clause was dubbed; its audio is whole. ``language``: which one, where the backend says it."""
 
     segment: DubSegment
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ SpeechEvent = (
 
 class SpeechSession(Protocol):
     """Implemented by sts_stream.StsStreamSession, sts_http.StsHttpSession, interpreter.session.InterpreterSession, and
-    by the wrappers in retry, breaker and failover.
+    by the wrappers in shared, retry, breaker and failover.
 
     ``send`` and ``events`` may run in different tasks. Segments come in order of ``sequence``.
     """

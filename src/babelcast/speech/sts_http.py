@@ -298,8 +298,8 @@ class StsHttpBackend:
             pairs = wire.languages.validate_json(text)
         except ValidationError as error:
             raise SpeechProtocolError("not a list of languages", code="internal") from error
-        wanted = (target.source_language.split("-")[0], target.target_language.split("-")[0])
-        if wanted not in {(pair.source, pair.target) for pair in pairs}:
+        source, wanted = target.source_language.split("-")[0], target.target_language.split("-")[0]
+        if not any(pair.target == wanted and source in (pair.source, wire.UNDETERMINED) for pair in pairs):
             raise UnsupportedLanguageError(
                 f"the speech service can't dub {target.source_language} to {target.target_language}",
                 code="unsupported_language",

@@ -85,6 +85,7 @@ class _Assembly:
     """A segment whose sound is still coming."""
 
     def __init__(self, message: wire.Segment) -> None:
+        self.language = message.language
         if not 0 < message.samples <= _MAX_SEGMENT_S * message.sample_rate or message.sample_rate < 8_000:
             raise SpeechProtocolError("a segment of impossible length", code="internal")
         self._message = message
@@ -251,10 +252,12 @@ class StsStreamSession:
                 raise SpeechProtocolError("sound without a segment", code="internal")
             segment = self._assembly.add(message.data)
             if segment:
-                self._assembly = None
+                language, self._assembly = self._assembly.language, None
                 self._next_sequence = segment.sequence + 1
-                self._answered(segment.source_end_ns)
-                await self._events.put(SegmentEvent(segment))
+                # of several languages another one's segment of the same clause may still be on its way
+                several = len(self.ready.targets or ()) > 1
+                self._answered(segment.source_start_ns if several else segment.source_end_ns)
+                await self._events.put(SegmentEvent(segment, language))
             return None
         event = self._translate(parse(message.data))
         if isinstance(event, ClosedEvent):
@@ -326,7 +329,8 @@ class StsStreamBackend:
             start = wire.Start(
                 stream_id=target.stream_id,
                 source_language=target.source_language,
-                target_language=target.target_language,
+                target_language=None if target.also else target.target_language,
+                target_languages=(target.target_language, *target.also) if target.also else (),
                 voice=target.voice,
                 resume=self._resume(target),
             )

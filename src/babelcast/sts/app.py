@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib import resources
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -90,14 +90,24 @@ class Health(BaseModel):
     max_sessions: int
 
 
-def create_app(service: Service) -> FastAPI:
-    """The application. It owns ``service``: loads its engine at the start, closes it at the end."""
+def create_app(
+    service: Service,
+    *,
+    status_routes: Callable[[FastAPI], None] | None = None,
+    beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> FastAPI:
+    """The application. It owns ``service``: loads its engine at the start, closes it at the end.
+
+    ``status_routes`` adds health and metrics, where there is more than this process to say; ``beside`` is entered once
+    the engine is loaded.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             await service.run(service.engine.preload)
-            yield
+            async with beside():
+                yield
         finally:
             await service.aclose()
 
@@ -116,12 +126,16 @@ def create_app(service: Service) -> FastAPI:
             Exception: on_bug,
         },
     )
-    _add_service_routes(app, service)
+    if status_routes:
+        status_routes(app)
+    else:
+        _add_status_routes(app, service)
+    _add_docs_route(app)
     _add_speech_routes(app, service)
     return app
 
 
-def _add_service_routes(app: FastAPI, service: Service) -> None:
+def _add_status_routes(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", responses={503: {"model": Health, "description": "Going away"}})
     async def healthz() -> Response:
         """Ready to take sessions; 503 once it goes away."""
@@ -154,6 +168,8 @@ def _add_service_routes(app: FastAPI, service: Service) -> None:
         """Prometheus metrics."""
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+
+def _add_docs_route(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(resources.files("babelcast.sts").joinpath("docs.html").read_text())
@@ -309,6 +325,8 @@ async def _process(request: Request, service: Service, client: Client) -> Respon
     )
     metrics = service.metrics
     metrics.observe(result.stages)
+    metrics.audio.inc(fragment.duration_ms / 1e3)
+    metrics.busy.inc(result.stages.total_ms / 1e3)
     metrics.heard.labels(client.name).inc(fragment.duration_ms / 1e3)
     if result.translation:
         metrics.spoken.labels(client.name, fragment.target_language).inc(fragment.duration_ms / 1e3)

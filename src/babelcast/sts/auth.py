@@ -146,6 +146,15 @@ class Clients:
     def of_token(cls, token: str | None) -> Clients:
         return cls([(digest(token), Client("default"))] if token else [])
 
+    @classmethod
+    def of(cls, described: Iterable[tuple[bytes, str, ClientLimits]]) -> Clients:
+        """Of their tokens' digests, names and limits: what :attr:`described` gives, in another process perhaps."""
+        return cls([(secret, Client(name, limits)) for secret, name, limits in described])
+
+    @property
+    def described(self) -> tuple[tuple[bytes, str, ClientLimits], ...]:
+        return tuple((secret, client.name, client.limits) for secret, client in self._clients)
+
     @property
     def needed(self) -> bool:
         return bool(self._clients)

@@ -28,7 +28,7 @@ from babelcast.sts.text import believable, source_text, spoken_text
 from babelcast.sts.tts.base import Gender, Speech, Synthesizer
 from babelcast.sts.vad import CHUNK, CHUNK_BYTES, RATE, SileroVad, SpeechGate, Vad
 from babelcast.units import Pcm
-from babelcast.wire import Language, StageTimes, Start, Voice
+from babelcast.wire import UNDETERMINED, Language, StageTimes, Start, Voice
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class TargetChain:
     def __init__(self, source: str, language: str, voice: str, translator: Translator, tts: Synthesizer) -> None:
         self.source, self.language, self.voice = source, language, voice
         self._translator, self._tts = translator, tts
+        self._pairs = frozenset(translator.pairs)
 
     def voice_of(self, speaker: int, gender: Gender | None = None) -> str:
         """The voice of the ``speaker``-th person of the programme (0: the session's own voice, as far as it fits)."""
@@ -71,13 +72,24 @@ class TargetChain:
         """Translate and say a clause. ``begins``, ``ends``: a sentence does with it; ``target_s``: how long it should
         be; ``source``: what is spoken, where it was detected. Raises SpeechError, UnsupportedLanguageError."""
         times = [time.perf_counter()]
-        translation = self._translator.translate(transcript, source or self.source, self.language)
+        translation = self._translated(transcript, source or self.source)
         text = spoken_text(translation, self.language, begins=begins, ends=ends, question=question)
         times.append(time.perf_counter())
         speech = self._tts.speak(text, voice or self.voice, target_s) if text else None
         times.append(time.perf_counter())
         mt_ms, tts_ms = ((after - before) * 1e3 for before, after in pairwise(times))
         return Rendered(text, speech if speech and len(speech.samples) else None, mt_ms, tts_ms)
+
+    def _translated(self, transcript: str, source: str) -> str:
+        """As it is where the target language is spoken already; nothing where a language was detected that can't be
+        translated: a wrong guess must not end the session."""
+        if self.source == UNDETERMINED:
+            if primary(source) == primary(self.language):
+                return transcript
+            if (primary(source), primary(self.language)) not in self._pairs:
+                log.info("nothing is dubbed from %s to %s", source, self.language)
+                return ""
+        return self._translator.translate(transcript, source, self.language)
 
 
 class ChainEngine:
@@ -128,7 +140,8 @@ class ChainEngine:
 
     def resolve_voice(self, source: str, target: str, voice: str | None) -> str:
         pairs = {(language.source, language.target) for language in self.languages}
-        if (primary(source), primary(target)) not in pairs:
+        known = {primary(target) for _, target in pairs} if source == UNDETERMINED else set()
+        if (primary(source), primary(target)) not in pairs and primary(target) not in known:
             here = sorted(" to ".join(pair) for pair in pairs)
             raise UnsupportedLanguageError(
                 f"speech can't be dubbed from {source} to {target} here",
@@ -137,10 +150,10 @@ class ChainEngine:
             )
         return self._synthesizer.resolve(target, voice)
 
-    def recognizer(self, source: str | None, terms: Sequence[Term] = ()) -> Recognizer:
-        """A session's ears; ``source`` None detects the language. The caller closes it (or :meth:`recycle`)."""
+    def recognizer(self, source: str, terms: Sequence[Term] = ()) -> Recognizer:
+        """A session's ears; ``source`` ``und`` detects the language. The caller closes it (or :meth:`recycle`)."""
         hints = dict.fromkeys(term.source for term in (*terms, *self._terms))
-        return self._asr.open(AsrOptions(source, tuple(hints)))
+        return self._asr.open(AsrOptions(None if source == UNDETERMINED else source, tuple(hints)))
 
     def recycle(self, recognizer: Recognizer) -> None:
         self._asr.recycle(recognizer)
@@ -184,13 +197,13 @@ class ChainEngine:
         times = [began, time.perf_counter()]
         if speech is None:
             return FragmentResult(silence, "", "", _stages(times))
-        words = self._recognize(clean, source)
+        words, spoken = self._recognize(clean, source)
         times.append(time.perf_counter())
         if not believable(words):
             return FragmentResult(silence, "", "", _stages(times))
         transcript = source_text(words)
         first, last = speech
-        rendered = chain.render(transcript, ends=False, target_s=(last - first) * CHUNK / RATE)
+        rendered = chain.render(transcript, ends=False, target_s=(last - first) * CHUNK / RATE, source=spoken)
         times += [times[-1] + rendered.mt_ms / 1e3, times[-1] + (rendered.mt_ms + rendered.tts_ms) / 1e3]
         if rendered.speech is None:
             return FragmentResult(silence, transcript, rendered.translation, _stages(times))
@@ -210,12 +223,13 @@ class ChainEngine:
         stages = StageTimes(tts_ms=spent_ms, total_ms=spent_ms)
         return SaidResult(speech.samples, speech.rate, resolved, stages)
 
-    def _recognize(self, pcm: bytes, source: str) -> list[Word]:
+    def _recognize(self, pcm: bytes, source: str) -> tuple[list[Word], str | None]:
+        """Its words, and the language that they are in."""
         recognizer = self.recognizer(source)
         try:
             recognizer.start()
             recognizer.feed(pcm)
-            return recognizer.finish()
+            return recognizer.finish(), recognizer.language
         finally:
             self.recycle(recognizer)
 

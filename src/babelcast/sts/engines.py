@@ -18,6 +18,7 @@ from babelcast.sts.asr.base import AsrEngine
 from babelcast.sts.batching import Batching, BatchSettings
 from babelcast.sts.chain import ChainEngine
 from babelcast.sts.device import Compute
+from babelcast.sts.engine import Engine
 from babelcast.sts.mt.base import Term, Translator
 from babelcast.sts.tts.base import Synthesizer
 from babelcast.sts.vad import SileroV6Vad, SileroVad
@@ -94,6 +95,17 @@ def build(settings: EngineSettings) -> ChainEngine:
         )
         undo.pop_all()
         return engine
+
+
+def engine_of(name: str, settings: EngineSettings) -> Engine:
+    """``offline``: the chain that ``settings`` name; ``tone``: the mock. Raises as :func:`build`."""
+    if name == "tone":
+        from babelcast.sts.tone import ToneEngine
+
+        return ToneEngine()
+    if name != "offline":
+        raise ConfigError(f"there is no engine {name!r}", hint="known: offline, tone")
+    return build(settings)
 
 
 def make_asr(settings: EngineSettings) -> AsrEngine:

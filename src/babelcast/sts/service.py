@@ -65,8 +65,8 @@ class Member(Protocol):
 
     async def going_away(self, deadline_s: float) -> None: ...
 
-    def replaced(self) -> None:
-        """Its client has come back on another socket."""
+    def end(self, why: str) -> None:
+        """Close it, retryable: its client has come back on another socket, or had its time to go."""
         ...
 
 
@@ -126,7 +126,7 @@ class Service:
         (``overloaded``) when there are enough, or when it could not be dubbed in time."""
         self.check_open()
         for other in [other for other in self.streams if other.session_id == resumes]:
-            other.replaced()
+            other.end("the session goes on on another connection")
             self.leave(other)
         if not (resumes and self.resumption.take_place(resumes)):
             taken = len(self.streams) + self.resumption.kept
@@ -164,6 +164,11 @@ class Service:
             await asyncio.wait_for(self._empty.wait(), deadline_s)
         if self.streams and deadline_s:
             log.warning("%d sessions are still open after %.1f s", len(self.streams), deadline_s)
+
+    def end_sessions(self) -> None:
+        """Close those that are still open after a drain."""
+        for stream in list(self.streams):
+            stream.end("the service goes away")
 
     def drain_soon(self, deadline_s: float) -> None:
         """Begin to drain, and end the process when that is over."""

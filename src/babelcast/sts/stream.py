@@ -83,7 +83,8 @@ class Stream:
         self._inbox: Inbox | None = None
         self._received_ns = 0
         self._segments = 0
-        self._replaced = asyncio.Event()
+        self._told_to_end = asyncio.Event()
+        self._why = ""
 
     @property
     def queued_s(self) -> float:
@@ -121,7 +122,7 @@ class Stream:
         try:
             await self._converse(start)
         except WebSocketDisconnect as left:
-            if left.code not in _MEANT and not self._replaced.is_set():
+            if left.code not in _MEANT and not self._told_to_end.is_set():
                 self._service.resumption.keep_place(self.session_id)
             raise
         finally:
@@ -142,8 +143,9 @@ class Stream:
         with contextlib.suppress(Exception):
             await self._send(GoingAway(deadline_s=deadline_s))
 
-    def replaced(self) -> None:
-        self._replaced.set()
+    def end(self, why: str) -> None:
+        self._why = self._why or why
+        self._told_to_end.set()
 
     def _ids(self) -> dict[str, str]:
         return {"streamId": self._stream_id, "sessionId": self.session_id, "client": self._client.name}
@@ -208,15 +210,15 @@ class Stream:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _watch(self) -> None:
-        """Ends the session when its client has come back on another socket, or when it has lasted long enough."""
+        """Ends the session when it is told to, or when it has lasted long enough."""
         limit_s = self._service.limits.session_s
         try:
-            await asyncio.wait_for(self._replaced.wait(), limit_s)
+            await asyncio.wait_for(self._told_to_end.wait(), limit_s)
         except TimeoutError:
             await self.going_away(_GRACE_S)
             await asyncio.sleep(_GRACE_S)
             raise SpeechUnavailableError(f"sessions last {limit_s:g} s here", code="overloaded") from None
-        raise SpeechUnavailableError("the session goes on on another connection", code="overloaded")
+        raise SpeechUnavailableError(self._why, code="overloaded")
 
     async def _read(self, inbox: Inbox, rate: int) -> None:
         """Until Finish; raises WebSocketDisconnect or SpeechError."""

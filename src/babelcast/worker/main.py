@@ -45,6 +45,23 @@ def backend_of(spec: BackendSpec) -> SpeechBackend | None:
     return make_backend(spec)
 
 
+def shared_backend_of(spec: WorkerSpec, backend: BackendSpec) -> SpeechBackend | None:
+    """As :func:`backend_of`; the speech service recognises once for all languages, unless they have voices of their own
+    (a session has one)."""
+    made = backend_of(backend)
+    languages = tuple(dict.fromkeys(target.language for target in spec.targets))
+    if made is None or backend.kind != "sts" or len(languages) < 2:
+        return made
+    if len({target.voice for target in spec.targets}) > 1:
+        return made
+    from babelcast.speech.shared import SharedBackend
+    from babelcast.wire import MAX_TARGETS
+
+    if len(languages) > MAX_TARGETS:
+        return made
+    return SharedBackend(made, languages)
+
+
 def check_spec(spec: WorkerSpec) -> None:
     """Raise IngestError or PublishError where an URL can never work."""
     is_live(spec.ingest_url)
@@ -54,10 +71,11 @@ def check_spec(spec: WorkerSpec) -> None:
 
 
 async def _run(spec: WorkerSpec, record_folder: Path | None) -> None:
-    standbys = [backend for each in spec.standby_backends if (backend := backend_of(each)) is not None]
+    standbys = [backend for each in spec.standby_backends if (backend := shared_backend_of(spec, each)) is not None]
     spool = Spool(spool_folder(record_folder)) if record_folder is not None else None
     dumps = record_folder / "dumps" if record_folder is not None else None
-    session = WorkerSession(spec, backend_of(spec.backend), standbys=standbys, spool=spool, dumps_folder=dumps)
+    backend = shared_backend_of(spec, spec.backend)
+    session = WorkerSession(spec, backend, standbys=standbys, spool=spool, dumps_folder=dumps)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, session.request_stop)

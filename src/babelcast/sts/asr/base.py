@@ -47,7 +47,7 @@ class Recognizer(Protocol):
 
     @property
     def language(self) -> str | None:
-        """What is spoken, as a BCP 47 tag; None while it is not known yet."""
+        """What is spoken, as a BCP 47 tag: as it was said, or detected; None before anything was heard."""
         ...
 
     def start(self) -> None:

@@ -80,12 +80,13 @@ class WhisperRecognizer:
         self._settings = settings
         self._hints = options.hints
         self._language = whisper_code(options.language) if options.language else None
+        self._guess: str | None = None
         self._prompt = ""
         self._begin()
 
     @property
     def language(self) -> str | None:
-        return self._language
+        return self._language or self._guess
 
     def _begin(self) -> None:
         self._agreement = LocalAgreement()
@@ -135,6 +136,7 @@ class WhisperRecognizer:
         found = self._decode(Request(self._audio, self._language, prompt, self._hints, beam))
         self._spent_ms = (self._clock() - began) * 1e3
         length_ms = len(self._audio) // _MS
+        self._guess = found.language
         if self._language is None and found.certainty >= _SURE and length_ms >= _DETECT_MS:
             self._language = found.language
         words = without_loops(found.words, self._settings.guards)

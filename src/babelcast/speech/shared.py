@@ -1,0 +1,173 @@
+"""Several target languages of a stream from one session: what is said is recognised once, and not once a language.
+
+The worker has a session for each language, with its own retry and breaker. :class:`SharedBackend` gives each of them a
+member of one session of the speech service that speaks all languages. Whoever opens first opens it; the others join.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from babelcast.errors import SpeechError, SpeechUnavailableError
+from babelcast.speech.base import ClosedEvent, SegmentEvent, SpeechBackend, SpeechEvent, SpeechSession, SpeechTarget
+from babelcast.units import SpeechFrame
+
+log = logging.getLogger(__name__)
+
+_MAX_EVENTS = 256
+_MISSED = 64
+"""Events that a language gets which joins late."""
+
+
+class SharedMember:
+    """See :class:`babelcast.speech.base.SpeechSession`: one language of a shared session."""
+
+    def __init__(self, shared: _Shared, language: str) -> None:
+        self._shared = shared
+        self.language = language
+        self.finished = False
+        self._events: asyncio.Queue[SpeechEvent] = asyncio.Queue(_MAX_EVENTS)
+        self._sequence = 0
+        self._ended = False
+
+    @property
+    def dropped_frames(self) -> int:
+        return self._shared.session.dropped_frames
+
+    async def send(self, frame: SpeechFrame) -> None:
+        if self._ended:
+            raise SpeechUnavailableError("the session has ended", code="internal")
+        await self._shared.send(frame)
+
+    async def finish(self) -> None:
+        self.finished = True
+        await self._shared.finish()
+
+    async def events(self) -> AsyncIterator[SpeechEvent]:
+        while True:
+            event = await self._events.get()
+            yield event
+            if isinstance(event, ClosedEvent):
+                return
+
+    async def aclose(self) -> None:
+        self.end(ClosedEvent("finished", "closed by us", retryable=False))
+        await self._shared.leave(self)
+
+    def take(self, event: SpeechEvent) -> None:
+        """Full policy: this member ends, retryable. One that is not read must not hold up the other languages."""
+        if self._ended:
+            return
+        if isinstance(event, ClosedEvent):
+            self.end(event)
+        elif self._events.full():
+            self.end(ClosedEvent("internal", "the session's events were not read", retryable=True))
+        elif not isinstance(event, SegmentEvent):
+            self._events.put_nowait(event)
+        elif event.language == self.language:
+            self._events.put_nowait(replace(event, segment=replace(event.segment, sequence=self._sequence)))
+            self._sequence += 1
+
+    def end(self, closed: ClosedEvent) -> None:
+        """Make ``closed`` the last event, whatever waits in the queue."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._events.full():
+            self._events.get_nowait()
+        self._events.put_nowait(closed)
+
+
+class _Shared:
+    """The one session, and the members that listen to it."""
+
+    def __init__(self, session: SpeechSession) -> None:
+        self.session = session
+        self.over = False
+        self._members: dict[str, SharedMember] = {}
+        self._joined: set[str] = set()
+        self._said: deque[SpeechEvent] = deque(maxlen=_MISSED)
+        """For a language that joins when the first one's sound was answered already, as after a reconnect."""
+        self._sent_until_ns: int | None = None
+        self._pump = asyncio.create_task(self._deliver(), name="sts languages")
+
+    def has(self, language: str) -> bool:
+        return language in self._members
+
+    def join(self, language: str) -> SharedMember:
+        member = self._members[language] = SharedMember(self, language)
+        if language not in self._joined:
+            self._joined.add(language)
+            for event in self._said:
+                member.take(event)
+        return member
+
+    async def send(self, frame: SpeechFrame) -> None:
+        """Every member sends the same sound; the first to send a frame sends it for all."""
+        if self._sent_until_ns is None or frame.start_ns >= self._sent_until_ns:
+            self._sent_until_ns = frame.end_ns
+            await self.session.send(frame)
+
+    async def finish(self) -> None:
+        if all(member.finished for member in self._members.values()):
+            await self.session.finish()
+
+    async def leave(self, member: SharedMember) -> None:
+        if self._members.get(member.language) is member:
+            del self._members[member.language]
+        if not self._members:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        self.over = True
+        self._pump.cancel()
+        await asyncio.gather(self._pump, return_exceptions=True)
+        await self.session.aclose()
+
+    async def _deliver(self) -> None:
+        async for event in self.session.events():
+            if isinstance(event, ClosedEvent):
+                self.over = True  # before a member can ask for the next one
+            self._said.append(event)
+            for member in list(self._members.values()):
+                member.take(event)
+
+
+class SharedBackend:
+    """``languages``: all target languages of the stream. ``inner`` opens sessions for several (``SpeechTarget.also``).
+    One voice, if any, is for all of them."""
+
+    def __init__(self, inner: SpeechBackend, languages: tuple[str, ...]) -> None:
+        self._inner = inner
+        self._languages = languages
+        self._shared: list[_Shared] = []
+        self._opening = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    async def open(self, target: SpeechTarget) -> SharedMember:
+        if target.target_language not in self._languages:
+            raise SpeechError(f"{target.target_language} is none of {', '.join(self._languages)}", code="bad_request")
+        async with self._opening:
+            self._shared = [shared for shared in self._shared if not shared.over]
+            # a member that is still here wants another session, as one does before its service goes away
+            if not self._shared or self._shared[-1].has(target.target_language):
+                lead, *also = self._languages
+                wanted = replace(target, target_language=lead, also=tuple(also))
+                self._shared.append(_Shared(await self._inner.open(wanted)))
+                log.info("one session for %s", ", ".join(self._languages))
+            return self._shared[-1].join(target.target_language)
+
+    async def aclose(self) -> None:
+        for shared in self._shared:
+            with contextlib.suppress(SpeechError):
+                await shared.aclose()
+        self._shared = []
+        await self._inner.aclose()
