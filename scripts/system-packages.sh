@@ -6,6 +6,7 @@ set -eu
 declare -A groups=(
     [python]="python3 python3-venv python3-dev"
     [stream]="ffmpeg gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 libgirepository1.0-dev libcairo2-dev pkg-config gcc fonts-dejavu-core"
+    [bridge]="ffmpeg fonts-dejavu-core"
     [sts]="apertium apertium-eng-spa espeak-ng"
     [test]="gstreamer1.0-tools gstreamer1.0-plugins-ugly chromium"
 )
