@@ -17,12 +17,13 @@ import pytest
 import pytest_asyncio
 from tests.fakes.speech import sine
 
+from babelcast.sts.auth import Client, ClientLimits, Clients, digest
 from babelcast.sts.engine import FragmentResult, Output
 from babelcast.sts.serve import serving
 from babelcast.sts.service import Limits, Service
 from babelcast.sts.tone import ToneEngine, ToneSession
 from babelcast.units import Pcm
-from babelcast.wire import PROCESS_PATH, SOURCE_FRAME, STREAM_PATH, ProcessResponse, Start
+from babelcast.wire import PROCESS_PATH, SOURCE_FRAME, SPEAK_PATH, STREAM_PATH, ProcessResponse, SpeakResponse, Start
 
 pytestmark = pytest.mark.integration
 
@@ -245,3 +246,36 @@ def test_the_command_says_ready_and_ends_on_ctrl_c() -> None:
         _, errors = process.communicate(timeout=10)
     assert line.startswith("sts ready at http://127.0.0.1:")
     assert process.returncode == 0 and "Traceback" not in errors
+
+
+async def test_a_text_is_said(url: str, http: aiohttp.ClientSession) -> None:
+    async with http.post(url + SPEAK_PATH, json={"text": "Good evening", "language": "en"}) as answer:
+        assert answer.status == 200
+        said = SpeakResponse.model_validate_json(await answer.text())
+    samples = np.frombuffer(base64.b64decode(said.audio), "<i2")
+    assert len(samples) / said.sample_rate * 1e3 == pytest.approx(said.duration_ms, abs=0.1)
+    assert said.duration_ms == pytest.approx(len("Good evening") / 15 * 1e3, abs=1) and np.abs(samples).max() > 5_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"text": ""}, "text"), ({"text": "x" * 1_001}, "text"), ({"language": "e n"}, "language"), ({"rate": 2}, "rate")],
+)
+async def test_what_can_not_be_said_is_named(
+    url: str, http: aiohttp.ClientSession, changes: dict[str, Any], word: str
+) -> None:
+    async with http.post(url + SPEAK_PATH, json={"text": "Good evening", "language": "en"} | changes) as answer:
+        assert answer.status == 400 and word in (await answer.json())["detail"]
+
+
+async def test_saying_is_limited_like_dubbing(http: aiohttp.ClientSession) -> None:
+    client = Client("studio", ClientLimits(requests_per_s=0.5))
+    async with serving(Service(ToneEngine(), clients=Clients([(digest("t0ken-of-studio"), client)]))) as url:
+        body = {"text": "Good evening", "language": "en"}
+        async with http.post(url + SPEAK_PATH, json=body) as answer:
+            assert answer.status == 401
+        bearer = {"Authorization": "Bearer t0ken-of-studio"}
+        async with http.post(url + SPEAK_PATH, json=body, headers=bearer) as answer:
+            assert answer.status == 200
+        async with http.post(url + SPEAK_PATH, json=body, headers=bearer) as answer:
+            assert answer.status == 429 and "Retry-After" in answer.headers

@@ -214,6 +214,17 @@ def test_espeak_is_deterministic_trimmed_and_fits() -> None:
     assert not len(espeak.synthesize("", voice, 170))
 
 
+def test_a_text_is_said_by_the_voice_that_was_asked_for(engine: OfflineEngine) -> None:
+    plain = engine.say("  Bienvenidos \n al partido ", "es", None)
+    assert 0.8 < len(plain.samples) / plain.rate < 3 and float(np.abs(plain.samples).max()) > 0.1
+    male = engine.say("Bienvenidos al partido.", "es", "male")
+    assert male.voice != plain.voice and plain.stages.tts_ms > 0
+    with pytest.raises(UnsupportedLanguageError):
+        engine.say("x", "xx", None)
+    with pytest.raises(SpeechError, match="nothing to say"):
+        engine.say(" ... ", "es", None)
+
+
 def test_espeak_voices() -> None:
     synthesizer = espeak.EspeakSynthesizer()
     assert synthesizer.resolve("es", None) == "es+f2"

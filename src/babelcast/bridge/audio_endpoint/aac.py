@@ -37,7 +37,9 @@ class AacEncoder:
         try:
             import av
         except ImportError as error:
-            raise MissingDependencyError("PyAV is not installed", hint="make setup-run, or: pip install 'babelcast[bridge]'") from error
+            raise MissingDependencyError(
+                "PyAV is not installed", hint="make setup-run, or: pip install 'babelcast[bridge]'"
+            ) from error
         self._new_frame = av.AudioFrame.from_ndarray
         codec = av.CodecContext.create("aac", "w")
         assert isinstance(codec, av.AudioCodecContext)
