@@ -26,16 +26,19 @@ from tests.fakes.rtmp_destination import FakeDestination
 
 pytestmark = [pytest.mark.e2e]
 
+Pages = dict[str, dict[str, Outcome]]
+"""What came of each fault, by media server."""
 BUSY_S = 0.5
 """What a machine that also runs other tests may add to a gap by arrival."""
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[dict[str, Outcome]]:
-    outcomes: dict[str, Outcome] = {}
-    yield outcomes
-    if os.environ.get("BABELCAST_WRITE_FAULTS") and outcomes:
-        write_page(Path(__file__).parents[2] / "docs" / "reference" / "faults.md", list(outcomes.values()))
+def page() -> Iterator[Pages]:
+    pages: Pages = {"relay": {}, "mediamtx": {}}
+    yield pages
+    if os.environ.get("BABELCAST_WRITE_FAULTS") and any(pages.values()):
+        found = {server: list(outcomes.values()) for server, outcomes in pages.items()}
+        write_page(Path(__file__).parents[2] / "docs" / "reference" / "faults.md", found)
 
 
 def _check(fault: Fault, outcome: Outcome, slack_s: float) -> None:
@@ -108,21 +111,22 @@ def _does_not_click(heard: Pcm) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_everything_breaks_about_the_speech_service(tmp_path: Path, page: dict[str, Outcome]) -> None:
+async def test_everything_breaks_about_the_speech_service(tmp_path: Path, page: Pages) -> None:
     async with on_air(tmp_path) as stage:
-        await _break(stage, SPEECH, 0.0, page)
+        await _break(stage, SPEECH, 0.0, page["relay"])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_everything_else_breaks(tmp_path: Path, page: dict[str, Outcome]) -> None:
-    async with on_air(tmp_path, own_speech=True) as stage:
-        await _break(stage, AROUND, 0.0, page)
+@pytest.mark.parametrize("server", ["relay", pytest.param("mediamtx", marks=pytest.mark.mediamtx)])
+async def test_everything_else_breaks(tmp_path: Path, page: Pages, server: str) -> None:
+    async with on_air(tmp_path, own_speech=True, server=server) as stage:
+        await _break(stage, AROUND, 0.0, page[server])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-async def test_the_orchestrator_is_killed(tmp_path: Path, page: dict[str, Outcome]) -> None:
+async def test_the_orchestrator_is_killed(tmp_path: Path, page: Pages) -> None:
     """Workers and egress go on, and are adopted by the next one."""
     async with contextlib.AsyncExitStack() as stack:
         platform = await stack.enter_async_context(FakeDestination().listening())
@@ -153,7 +157,7 @@ async def test_the_orchestrator_is_killed(tmp_path: Path, page: dict[str, Outcom
         assert second.processes("babelcast worker") == []
     what = "SIGKILL, another one started 3 s later"
     outcome = Outcome("orchestrator killed", what, mended - killed, recovered_s, found, "nothing: it adopts what runs")
-    page[outcome.name] = outcome
+    page["relay"][outcome.name] = outcome
     print(outcome)
     assert (found.sessions, platform.attempts) == (1, 1)
     assert found.sound < 0.5 and found.sound_time < 0.1 and found.picture_time < 0.1, "nothing is missing"

@@ -58,6 +58,10 @@ _MUXERS = {
     ".flv": "flvmux name=mux",
     ".ts": "mpegtsmux name=mux",
 }
+PRIMER_NS = 2_500 * NS_PER_MS
+"""Of running time in front of what a live session begins with: see :meth:`PublishPipeline.prime`."""
+_PRIMER_AT_NS = (0, PRIMER_NS - 300 * NS_PER_MS)
+_PRIMER_SAMPLES = 2_048
 _PENDING_LIMIT_NS = 6_000_000_000
 _HANDSHAKE_BYTES = 8_000
 
@@ -123,6 +127,15 @@ class PublishPipeline:
         if self._with_video:
             parts.append(f"appsrc name=video {appsrc} ! {convert}mux.{pads['video']}")
         return " ".join(parts)
+
+    def prime(self) -> None:
+        """Send two moments of silence, 2.2 s of running time apart, at once: call it first, and begin at PRIMER_NS.
+
+        MediaMTX listens for two seconds, by the timestamps, before it lets anybody read; that is over then.
+        """
+        for start_ns in _PRIMER_AT_NS:
+            silence = buffer_of(bytes(4 * _PRIMER_SAMPLES), start_ns, duration_ns=samples_to_ns(_PRIMER_SAMPLES))
+            self._audio.push_buffer(silence)
 
     def catch_up(self, base_time_ns: int) -> None:
         """Have running time 0 there from now on: for a session that began with media that was due before it was opened,

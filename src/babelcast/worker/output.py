@@ -9,7 +9,7 @@ from babelcast.audio.fade import CROSSFADE, linear_in
 from babelcast.audio.pcm import from_s16le, to_s16le
 from babelcast.clock import Clock
 from babelcast.errors import PublishError
-from babelcast.gst.publish import PublishPipeline
+from babelcast.gst.publish import PRIMER_NS, PublishPipeline
 from babelcast.telemetry.redact import redact
 from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, samples_to_ns
 from babelcast.worker.backoff import Backoff
@@ -57,6 +57,7 @@ class Output:
         self._opened_ns = 0
         self._retry_at_ns = 0
         self._caught_up_at_ns: int | None = None
+        self._begins_at_ns: int | None = None
         self._wrong_shape = False
         self._silent_so_far = True
         self._off = False
@@ -90,6 +91,7 @@ class Output:
                 self.dropped_units += 1
                 continue
             self._awaits_key = False
+            self._begin_media()
             shift = air_offset_ns - self._opened_ns
             self._pipeline.push_video(unit, unit.pts_ns + shift, unit.dts_ns + shift)
 
@@ -102,6 +104,7 @@ class Output:
                 return
             self._open(self._video_caps, samples_to_ns(position) + air_offset_ns)
         assert self._pipeline is not None
+        self._begin_media()
         if self._silent_so_far:
             pcm, self._silent_so_far = _faded_in(pcm), False
         start_ns = samples_to_ns(position) + air_offset_ns - self._opened_ns
@@ -120,25 +123,40 @@ class Output:
     def _may_open(self) -> bool:
         return not self._off and self._clock.now_ns() >= self._retry_at_ns
 
-    def _open(self, video_caps: str | None, first_ns: int) -> None:
+    def prepare(self, video_caps: str | None, first_ns: int, begins_ns: int) -> None:
+        """Open the session now, though what comes first, due on air at ``first_ns``, is pushed at ``begins_ns`` only:
+        so that whoever is to read it is there by then."""
+        if self._pipeline is None and self._may_open():
+            self._open(video_caps, first_ns, begins_ns)
+
+    def _open(self, video_caps: str | None, first_ns: int, begins_ns: int | None = None) -> None:
         """``first_ns``: time on air of what comes first. It may have passed: a worker that goes on where another one
         broke off begins with the key frame before. Until that is through the muxer goes by a later clock, for it does
         not wait for the other track where it is late, and would get them out of order."""
         now_ns = self._clock.now_ns()
-        self._opened_ns = min(now_ns, first_ns)
-        self._caught_up_at_ns = now_ns + _CATCH_UP_NS if first_ns < now_ns else None
+        begins_ns = now_ns if begins_ns is None else begins_ns
+        self._opened_ns = min(begins_ns, first_ns) - PRIMER_NS
+        self._caught_up_at_ns = begins_ns + _CATCH_UP_NS if first_ns < begins_ns else None
+        self._begins_at_ns = begins_ns if begins_ns > now_ns else None
         self._with_video = video_caps is not None
         self._awaits_key = True
         self._wrong_shape = False
         self._silent_so_far = True
         self._pipeline = PublishPipeline(
-            self._url, with_video=self._with_video, audio_bitrate=self._bitrate, base_time_ns=now_ns
+            self._url, with_video=self._with_video, audio_bitrate=self._bitrate, base_time_ns=now_ns - PRIMER_NS
         )
         self._pipeline.start()
         if video_caps is not None:
             self._pipeline.announce_video(video_caps)
+        self._pipeline.prime()
         self.sessions += 1
         self.state = "connecting"
+
+    def _begin_media(self) -> None:
+        """What a prepared session begins with comes now."""
+        if self._begins_at_ns is not None and self._pipeline is not None:
+            self._begins_at_ns = None
+            self._pipeline.catch_up(self._clock.now_ns() - PRIMER_NS)
 
     async def run(self) -> NoReturn:
         """Watch the session; close it and allow the next one after an error. Runs until it is cancelled."""

@@ -68,9 +68,11 @@ from babelcast.worker.timeline import SourceTimeline
 log = logging.getLogger(__name__)
 
 _LEAD_IN_NS = 3 * NS_PER_S
-"""Silence (sound that has been on air, where a worker goes on after another one) that is sent before the first picture,
-with the codec's headers: MediaMTX listens for 2 s, by timestamps, before it lets anybody read, and would swallow the
-first group of pictures."""
+"""Silence that is sent before the first picture, with the codec's headers, where the delay leaves as much time: whoever
+reads is there then."""
+_READERS_NS = 500 * NS_PER_MS
+"""So long a session is open before a worker that goes on after another one sends the group of pictures that is on air:
+MediaMTX keeps none for who comes late, and egress asks for the programme every quarter of a second."""
 _CATCH_UP_STEP_NS = 100 * NS_PER_MS
 _LATE_MARGIN_NS = 500 * NS_PER_MS
 _FILE_AHEAD_NS = 2 * NS_PER_S
@@ -137,6 +139,7 @@ class WorkerSession:
         self._unix_ns = time.time_ns() - self._clock.now_ns()  # once: a step of the wall clock must not move captions
         self._spool = spool if self._loss is not None else None
         self._catch_up_from_ns: int | None = None
+        self._silent_until_ns = 0
         controls = spec.controls or spec.own_controls
         self.desk = ControlDesk(controls, self._apply)
         """What an operator changes on air."""
@@ -230,8 +233,10 @@ class WorkerSession:
     def _resume(self, spool: Spool) -> None:
         """Go on where the worker before broke off, with what it has left (as the original: its dub is lost)."""
         now_ns = self._clock.now_ns()
+        begins_ns = now_ns + _READERS_NS
         left = spool.read(now_ns)
-        start_ns = left.start_ns(now_ns - left.epoch_ns - self._air.delay_ns) if left is not None else None
+        due_ns = begins_ns + LEAD_NS - self._air.delay_ns
+        start_ns = left.start_ns(due_ns - left.epoch_ns) if left is not None else None
         if left is None or start_ns is None:
             return
         self._timeline.resume(left.epoch_ns, left.end_ns)
@@ -239,13 +244,14 @@ class WorkerSession:
         for unit in left.video:
             if unit.dts_ns >= start_ns:
                 self.take_video(unit)
-        began_ns = start_ns - _LEAD_IN_NS
-        for position, pcm in left.audio_from(began_ns):
+        for position, pcm in left.audio_from(start_ns):
             self._source.write_original(position, from_s16le(pcm, CHANNELS))
             spool.audio(position, pcm)
-        for programme in self._programmes:
-            programme.begin_at(began_ns)
-        self._catch_up_from_ns = began_ns
+        caps = left.video[-1].caps if left.video else None
+        for programme, output in zip(self._programmes, self._outputs, strict=True):
+            programme.begin_at(start_ns)
+            output.prepare(caps, left.epoch_ns + start_ns + self._air.delay_ns, begins_ns)
+        self._catch_up_from_ns, self._silent_until_ns = start_ns, begins_ns
         seconds = (left.end_ns - start_ns) / NS_PER_S
         log.info("goes on where the worker before broke off, with %.1f s of the source", seconds)
 
@@ -293,14 +299,15 @@ class WorkerSession:
         epoch_ns = self._timeline.epoch_ns
         if epoch_ns is None:
             return
-        since_epoch_ns = self._clock.now_ns() - epoch_ns
+        now_ns = self._clock.now_ns()
+        since_epoch_ns = now_ns - epoch_ns
         due_ns = self._air.due(since_epoch_ns + LEAD_NS)
         if self._loss is not None:
             self._loss.watch(since_epoch_ns - self._timeline.end_ns)
             self._look_for_loss(self._loss, due_ns)
         if self._spool is not None:
             self._spool.flush(epoch_ns, max(self._air.delay_ns, self._air.target_delay_ns))
-        if due_ns >= -_LEAD_IN_NS:
+        if due_ns >= -_LEAD_IN_NS and now_ns >= self._silent_until_ns:
             self._mark_on_air()
             self._advance(due_ns, epoch_ns)
         if self._ingest.state == "ended" and due_ns > self._timeline.end_ns + LEAD_NS:

@@ -219,9 +219,9 @@ async def egress_killed(stage: Stage) -> None:
     await until(lambda: len(stage.platform.sessions) > sessions, f"another session; heard: {stage.heard}", 20)
 
 
-async def relay_killed(stage: Stage) -> None:
-    stage.kill("relay")
-    await until(lambda: stage.says("media server|relay"), f"a word of it in {stage.heard}", 10)
+async def media_server_killed(stage: Stage) -> None:
+    stage.kill(stage.server)
+    await until(lambda: stage.says("media server|relay|mediamtx"), f"a word of it in {stage.heard}", 10)
 
 
 AROUND = (
@@ -278,9 +278,9 @@ AROUND = (
     Fault("egress killed", "SIGKILL", egress_killed, "egress", dead_air_s=5.0, settle_s=6.0, sessions=2),
     Fault(
         "media server killed",
-        "SIGKILL (the relay)",
-        relay_killed,
-        "relay|media server",
+        "SIGKILL",
+        media_server_killed,
+        "relay|media server|mediamtx",
         dead_air_s=5.0,
         settle_s=8.0,
         sessions=2,

@@ -15,6 +15,7 @@ from babelcast.units import Pcm
 from tests.fakes.rtmp_destination import Session
 from tests.worker.media import write_flv
 
+_NOTICED_S = 0.3
 _MEDIA = (MessageType.VIDEO, MessageType.AUDIO)
 
 
@@ -22,13 +23,15 @@ _MEDIA = (MessageType.VIDEO, MessageType.AUDIO)
 class Gaps:
     """The longest of each, in seconds. ``picture``, ``sound``: between arrivals, also from one session to the next;
     ``picture_time``, ``sound_time``: between timestamps of a session; ``programme``: between arrivals of pictures of
-    the programme itself, whatever stood in for them; ``sessions``: how many there were."""
+    the programme itself, whatever stood in for them; ``away``: the sum of all such stretches of more than 0.3 s;
+    ``sessions``: how many there were."""
 
     picture: float
     sound: float
     picture_time: float
     sound_time: float
     programme: float
+    away: float
     sessions: int
 
 
@@ -67,14 +70,18 @@ def gaps(sessions: Sequence[Session], since: float, until: float) -> Gaps:
         picture_time=steps[MessageType.VIDEO],
         sound_time=steps[MessageType.AUDIO],
         programme=_longest(programme, since, until),
+        away=sum(length for length in _lengths(programme, since, until) if length > _NOTICED_S),
         sessions=seen,
     )
 
 
 def _longest(arrivals: list[float], since: float, until: float) -> float:
     """Also from the last arrival to the end: what never came back is a gap too."""
-    moments = [*arrivals, until]
-    return max((b - max(a, since) for a, b in itertools.pairwise(moments) if b >= since), default=until - since)
+    return max(_lengths(arrivals, since, until), default=until - since)
+
+
+def _lengths(arrivals: list[float], since: float, until: float) -> list[float]:
+    return [b - max(a, since) for a, b in itertools.pairwise([*arrivals, until]) if b >= since]
 
 
 def decoded(session: Session, folder: Path) -> Pcm:

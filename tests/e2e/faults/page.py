@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.e2e.faults.stage import DELAY_S, Outcome
@@ -16,25 +16,29 @@ _COLUMNS = (
     "gap in pictures",
     "gap in sound",
     "programme away",
+    "in all",
     "well again after",
     "sessions",
     "what was said",
 )
 
+_SERVERS = {"relay": "the embedded relay", "mediamtx": "MediaMTX"}
 _HEAD = """# What happens when something breaks
 
 Written by `make faults` (on MACHINE); don't edit. Each line is one fault in a running `babelcast up` (delay DELAY s,
-relay, 320×180 at 25 pictures a second), seen by a destination that records what arrives. Gaps are the longest time
+320×180 at 25 pictures a second), seen by a destination that records what arrives. Gaps are the longest time
 between two arrivals, in seconds, from just before the fault until everything is well again. An undisturbed stream has
 about 0.1 in both: it is sent every 50 ms, sound in blocks of 100 ms.
 
 """
 
 _FOOT = """
+## What the columns mean
+
 *Lasted*: until it was mended; for a process that is killed, until that was noticed. *Programme away*: the longest time
-without a picture of the programme itself; the last picture or a slate stood in for it. *Well again after*: from the
-mending until the dub is on air, the destination is live and no error is shown. *Sessions*: how many the destination
-saw; 1 means that nobody hung up.
+without a picture of the programme itself; the last picture or a slate stood in for it. *In all*: the sum of all such
+times of more than 0.3 s. *Well again after*: from the mending until the dub is on air, the destination is live and no
+error is shown. *Sessions*: how many the destination saw; 1 means that nobody hung up.
 
 A source that is lost costs no sound. Its last picture stands for two seconds (`source_loss.hold_s`), in which nothing
 need be sent; then the slate is.
@@ -45,13 +49,19 @@ kernel of the machine that this was written on has none.
 """
 
 
-def write_page(path: Path, outcomes: Sequence[Outcome]) -> None:
+def write_page(path: Path, outcomes: Mapping[str, Sequence[Outcome]]) -> None:
+    """``outcomes`` by media server."""
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    head = _HEAD.replace("MACHINE", machine).replace("DELAY", f"{DELAY_S:g}")
+    tables = [f"## With {_SERVERS[server]}\n\n{_table(rows)}" for server, rows in outcomes.items() if rows]
+    path.write_text(head + "\n".join(tables) + _FOOT)
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
     rows = [
         f"| {one.name} | {one.what} | {one.lasted_s:.1f} | {one.gaps.picture:.2f} | {one.gaps.sound:.2f} "
-        f"| {one.gaps.programme:.1f} | {one.recovered_s:.1f} | {one.gaps.sessions} | {one.said.replace('|', '/')} |"
+        f"| {one.gaps.programme:.1f} | {one.gaps.away:.1f} | {one.recovered_s:.1f} | {one.gaps.sessions} "
+        f"| {one.said.replace('|', '/')} |"
         for one in outcomes
     ]
-    head = _HEAD.replace("MACHINE", machine).replace("DELAY", f"{DELAY_S:g}")
-    columns = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|\n"
-    path.write_text(head + columns + "\n".join(rows) + "\n" + _FOOT)
+    return f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|\n" + "\n".join(rows) + "\n"

@@ -45,6 +45,7 @@ class Stage:
     platform: FakeDestination
     source: FaultProxy
     encoder: Encoder
+    server: str = "relay"
     speech: FaultProxy | None = None
     service: BadSpeechService | None = None
     heard: list[str] = field(default_factory=list)
@@ -67,7 +68,7 @@ class Stage:
 
     def kill(self, command: str, signum: int = signal.SIGKILL) -> list[int]:
         """The PIDs that got it."""
-        pids = self.running.program.processes(f"babelcast {command}")
+        pids = self.running.program.processes(command if command == "mediamtx" else f"babelcast {command}")
         assert pids, command
         for pid in pids:
             os.kill(pid, signum)
@@ -215,7 +216,7 @@ def make_programme(folder: Path, seconds: float = 30.0) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def on_air(folder: Path, *, own_speech: bool = False) -> AsyncIterator[Stage]:
+async def on_air(folder: Path, *, own_speech: bool = False, server: str = "relay") -> AsyncIterator[Stage]:
     """``own_speech``: the program's own speech service (tones); else one that misbehaves on request."""
     clip = make_programme(folder)
     async with contextlib.AsyncExitStack() as stack:
@@ -229,13 +230,13 @@ async def on_air(folder: Path, *, own_speech: bool = False) -> AsyncIterator[Sta
         destination = f'destinations: [{{name: platform, url: "{platform.url}", key: "{KEY}"}}]'
         backend = "tone" if own_speech else "sts"
         settings = f"delay: {DELAY_S}, backend: {backend}, breaker: {{open_s: 2.0}}"
-        text = config_text(folder, settings=settings, stream=destination, more=more)
+        text = config_text(folder, server=server, settings=settings, stream=destination, more=more)
         running = await stack.enter_async_context(up(folder, text))
         source = await stack.enter_async_context(FaultProxy(int(running.rtmp.rpartition(":")[2])).listening())
         encoder = Encoder(clip, f"rtmp://127.0.0.1:{source.port}/live/show/in")
         publishing = asyncio.create_task(encoder.run())
         try:
-            found = Stage(running, platform, source, encoder, speech, service)
+            found = Stage(running, platform, source, encoder, server, speech, service)
             try:
                 await until(found.good, "the dub is on air", 60)
             except AssertionError as error:
