@@ -112,6 +112,16 @@ def test_a_worker_that_ends_by_itself_without_error_backs_off_too() -> None:
     assert memory.failures == 1
 
 
+def test_one_that_had_proven_itself_is_replaced_at_once() -> None:
+    ended = handle("failed", exit_code=-9, reason="the worker was killed by signal 9")
+    result, memory = one(spec(), [ended], Memory(generation=1, running_since_ns=0), now_ns=6 * S)
+    assert [type(action) for action in result.actions] == [Backoff, Ensure]
+    again = handle("failed", generation=2, exit_code=-9, reason="the worker was killed by signal 9")
+    result, memory = one(spec(), [again], replace(memory, running_since_ns=7 * S), now_ns=13 * S)
+    assert [type(action) for action in result.actions] == [Backoff], "not a second time"
+    assert memory.retry_at_ns is not None and memory.retry_at_ns > 13 * S
+
+
 def test_backoff_doubles_to_a_maximum_with_jitter() -> None:
     class Most:
         def random(self) -> float:

@@ -30,6 +30,8 @@ class Policy:
     backoff_max_s: float = 30.0
     stable_s: float = 30.0
     """A worker that ran this long has made good its earlier failures."""
+    proven_s: float = 5.0
+    """One that ran this long, and is the first to fail, is replaced at once: it was killed, or the machine was."""
     lease_s: float = 15.0
     """How long a lost worker may still be on air somewhere."""
     max_workers: int | None = None
@@ -187,8 +189,9 @@ class _Step:
         self._update(lost_since_ns=None, lost_stop_sent=False)
         living = [handle for handle in handles if handle.state not in ENDED]
         if not living:
+            began_ns = self.memory.running_since_ns
             self._update(running_since_ns=None)
-            return self._none_lives(spec, handles)
+            return self._none_lives(spec, handles, 0 if began_ns is None else self._now_ns - began_ns)
         if any(handle.state == "stopping" for handle in living):
             self._update(running_since_ns=None)
             return []  # confirm that it is gone first
@@ -217,12 +220,12 @@ class _Step:
             self._update(failures=0, last_error=None)
         return []
 
-    def _none_lives(self, spec: WorkerSpec | None, ended: list[Handle]) -> list[Action]:
+    def _none_lives(self, spec: WorkerSpec | None, ended: list[Handle], ran_ns: int) -> list[Action]:
         if spec is None:
             # A source that comes back gets a fresh start; the refusal stands, for it is of the spec.
             self._update(failures=0, retry_at_ns=None, no_place=False)
             return [Forget(self.stream_id)] if ended else []
-        actions = self._count_end(ended)
+        actions = self._count_end(ended, ran_ns)
         if self.memory.refused_hash is not None:
             if self.memory.refused_hash == spec_hash(spec):
                 return actions
@@ -245,7 +248,7 @@ class _Step:
         self._update(generation=generation, retry_at_ns=None)
         return Ensure(spec.model_copy(update={"generation": generation}))
 
-    def _count_end(self, ended: list[Handle]) -> list[Action]:
+    def _count_end(self, ended: list[Handle], ran_ns: int) -> list[Action]:
         """An end that nobody asked for, seen for the first time, sets the back-off or the refusal."""
         last = max(ended, key=lambda handle: handle.generation, default=None)
         if last is None or last.generation <= self.memory.counted_generation:
@@ -259,7 +262,9 @@ class _Step:
             self._update(refused_hash=last.spec_hash)
             return [Refuse(self.stream_id, reason)]
         failures = self.memory.failures + 1
-        retry_at_ns = self._now_ns + round(backoff_s(failures, self._rng, self._policy) * NS_PER_S)
+        proven = failures == 1 and ran_ns >= self._policy.proven_s * NS_PER_S
+        wait_s = 0.0 if proven else backoff_s(failures, self._rng, self._policy)
+        retry_at_ns = self._now_ns + round(wait_s * NS_PER_S)
         self._update(failures=failures, retry_at_ns=retry_at_ns)
         return [Backoff(self.stream_id, retry_at_ns, failures, reason)]
 
