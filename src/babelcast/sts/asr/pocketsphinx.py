@@ -116,7 +116,7 @@ class PocketsphinxEngine:
     wants_denoised = True
     lead_words = 2
     """Its language model guesses a word from the two before. Measured (docs/reference/engines.md): a word error rate of
-    0.053 instead of 0.073, over music 0.28 instead of 0.33; with three it is no better."""
+    0.053 instead of 0.073, over music 0.3 instead of 0.33; with three it is no better."""
 
     def __init__(self, spares: int = 1) -> None:
         if importlib.util.find_spec("pocketsphinx") is None:
