@@ -26,10 +26,15 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _REFUSED = 4401
 
 
-def create_app(bridge: Bridge, token: SecretStr | None) -> FastAPI:
-    """``token`` guards everything but ``/healthz``; without one the API is for this machine."""
+def create_app(
+    bridge: Bridge, token: SecretStr | None, preview: APIRouter | None = None, view_token: SecretStr | None = None
+) -> FastAPI:
+    """``token`` guards everything but ``/healthz``; without one the API is for this machine. ``preview`` are the
+    preview's routes, which ``view_token`` opens too."""
     app = FastAPI(title="Babelcast media bridge", version=__version__, redoc_url=None, redirect_slashes=False)
-    problems.install(app, token)
+    problems.install(app, token, view_token)
+    if preview is not None:
+        app.include_router(preview)
     app.include_router(_streaming(bridge))
     app.include_router(_events(bridge, token))
     metrics = BridgeMetrics(bridge.status)

@@ -90,21 +90,31 @@ async def _serve(
     env_file: Path | None, host: str, port: int, rtmp_port: int, token: SecretStr | None, stay: bool
 ) -> None:
     from babelcast.bridge.api import create_app
+    from babelcast.bridge.preview import preview_settings, previewing
     from babelcast.bridge.service import Bridge, SettingsFile
     from babelcast.media_server.relay.server import Relay
     from babelcast.media_server.relay.settings import RelaySettings
     from babelcast.orchestrator.http_server import serving
 
+    preview = preview_settings(os.environ)
+    if preview.token is not None and token is None:
+        raise ConfigError(
+            "it opens the preview alone, and without BABELCAST_API_TOKEN all is open",
+            key="BABELCAST_PREVIEW_TOKEN",
+            hint="set both",
+        )
     settings = RelaySettings(rtmp_port=rtmp_port, api_port=0, timeout_s=3600.0)  # a source may be away for long
     async with contextlib.AsyncExitStack() as stack:
         relay = await stack.enter_async_context(Relay(settings))
         bridge = await stack.enter_async_context(Bridge.running(SettingsFile(env_file), relay))
-        port = await stack.enter_async_context(serving(create_app(bridge, token), host, port, key="--port"))
+        shown = await stack.enter_async_context(previewing(bridge, preview))
+        app = create_app(bridge, token, shown, preview.token)
+        port = await stack.enter_async_context(serving(app, host, port, key="--port"))
         stack.enter_context(_hang_up(bridge))
         if bridge.settings.autostart == "on":
             await _start(bridge, stay)
-        shown = f"[{host}]" if ":" in host else host
-        click.echo(f"ready: API http://{shown}:{port}/docs · programme {bridge.status().feed_url}")
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        click.echo(f"ready: API {url}/docs · preview {url}/preview · programme {bridge.status().feed_url}")
         await asyncio.Event().wait()
 
 

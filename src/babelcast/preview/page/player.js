@@ -38,7 +38,7 @@ export class Session {
   #peer;
   #token;
   #location = null;
-  #last = { frames: 0, bytes: 0, at: performance.now(), fps: 0 };
+  #last = null; // {frames, at, fps}: the first second is no measure, as it catches up
 
   constructor(iceServers, token) {
     this.#token = token;
@@ -73,9 +73,9 @@ export class Session {
     }
   }
 
-  /** What arrived: sizes in pixels, frames per second over the last second, bytes since the start. */
+  /** What arrived: sizes in pixels, frames per second (null in the first second), bytes since the start. */
   async figures() {
-    const found = { width: 0, height: 0, frames: 0, bytes: 0, soundBytes: 0, fps: 0, lost: 0 };
+    const found = { width: 0, height: 0, frames: 0, bytes: 0, soundBytes: 0, fps: null, lost: 0 };
     for (const report of (await this.#peer.getStats()).values()) {
       if (report.type !== "inbound-rtp") continue;
       found.bytes += report.bytesReceived ?? 0;
@@ -87,12 +87,7 @@ export class Session {
         found.frames = report.framesDecoded ?? 0;
       }
     }
-    const now = performance.now();
-    if (now - this.#last.at >= 1000) {
-      const fps = ((found.frames - this.#last.frames) * 1000) / (now - this.#last.at);
-      this.#last = { frames: found.frames, bytes: found.bytes, at: now, fps };
-    }
-    found.fps = Math.round(this.#last.fps);
+    found.fps = this.#rate(found.frames, performance.now());
     return found;
   }
 
@@ -103,6 +98,16 @@ export class Session {
     const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
     fetch(this.#location, { method: "DELETE", headers, keepalive: true }).catch(() => {}).finally(() => peer.close());
     this.#location = null;
+  }
+
+  #rate(frames, now) {
+    if (!this.#last && frames) this.#last = { frames: null, at: now, fps: null };
+    if (this.#last && now - this.#last.at >= 1000) {
+      const { frames: before, at } = this.#last;
+      const fps = before === null ? null : Math.round(((frames - before) * 1000) / (now - at));
+      this.#last = { frames, at: now, fps };
+    }
+    return this.#last?.fps ?? null;
   }
 
   #hungUp() {

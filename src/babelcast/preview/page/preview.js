@@ -55,7 +55,7 @@ function tell() {
 function refresh() {
   root.dataset.sound = figures?.soundBytes ? "1" : "0";
   root.dataset.pictures = figures?.frames ? "some" : "none";
-  at("figures").textContent = figures?.width ? `${figures.width} × ${figures.height} · ${figures.fps || "–"} fps` : "";
+  at("figures").textContent = figures?.width ? `${figures.width} × ${figures.height} · ${figures.fps ?? "–"} fps` : "";
 }
 
 // --- sound ---
@@ -103,7 +103,7 @@ async function run() {
       const view = await (await ask(api, { token })).json();
       if (view.state === "offline") {
         failures = 0;
-        show("placeholder", `${path} goes live here by itself.`);
+        show("placeholder", `${path} appears here by itself when it starts.`);
         await wait(PLACEHOLDER_MS);
         continue;
       }
@@ -173,7 +173,8 @@ async function explain(error, seconds) {
     ? (token ? "The token is not valid." : "A token is needed: add ?token=… to the address.")
     : error.message;
   for (let left = seconds; left > 0 && !explain.now; left--) {
-    show("error", `${reason} Trying again in ${left} s.`, title ?? TITLES.error);
+    at("retry-in").textContent = `(${left} s)`; // not in the status, which a screen reader would read each second
+    show("error", reason, title ?? TITLES.error);
     await wait(1000);
   }
   explain.now = false;

@@ -1,0 +1,61 @@
+"""The bridge's own preview: its settings, and its page in a browser."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from playwright.async_api import async_playwright
+from tests.bridge.rig import bridging, free_udp_port
+from tests.conftest import chromium_binary
+
+from babelcast.bridge.api import create_app
+from babelcast.bridge.preview import preview_settings, previewing
+from babelcast.errors import ConfigError
+from babelcast.orchestrator.http_server import serving
+
+
+@pytest.mark.unit
+def test_settings_from_the_environment() -> None:
+    settings = preview_settings(
+        {
+            "BABELCAST_PREVIEW_TOKEN": "view-only",
+            "BABELCAST_PREVIEW_FRAME_ANCESTORS": "self, https://dashboard.example",
+            "BABELCAST_PREVIEW_ICE_SERVERS": '[{"urls": "stun:stun.example"}]',
+            "BABELCAST_PREVIEW_UDP_PORTS": "40000-40010",
+            "BABELCAST_PREVIEW_VIEWERS": "4",
+            "BABELCAST_PREVIEW_HOST": "",
+        }
+    )
+    assert settings.frame_ancestors == ("'self'", "https://dashboard.example")
+    assert (settings.viewers, settings.host, settings.udp_ports) == (4, None, "40000-40010")
+    assert settings.ice_servers[0].urls == ("stun:stun.example",)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(("name", "value"), [("ICE_SERVERS", "stun:x"), ("VIEWERS", "many"), ("HOST", "example.org")])
+def test_a_wrong_one_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        preview_settings({f"BABELCAST_PREVIEW_{name}": value})
+    assert error.value.key == f"BABELCAST_PREVIEW_{name}"
+
+
+@pytest.mark.e2e
+@pytest.mark.browser
+async def test_the_programme_is_shown_while_there_is_one() -> None:
+    source = {"SRT_URL": f"srt://127.0.0.1:{free_udp_port()}?mode=listener", "AUDIO_SOURCE": "silence"}
+    async with contextlib.AsyncExitStack() as stack:
+        bridge = await stack.enter_async_context(bridging(source))  # nobody sends: the slate is on air
+        settings = preview_settings({"BABELCAST_PREVIEW_HOST": "127.0.0.1"})
+        routes = await stack.enter_async_context(previewing(bridge, settings))
+        port = await stack.enter_async_context(serving(create_app(bridge, None, routes), "127.0.0.1", 0))
+        playwright = await stack.enter_async_context(async_playwright())
+        browser = await playwright.chromium.launch(executable_path=chromium_binary(), args=["--no-sandbox"])
+        stack.push_async_callback(browser.close)
+        page = await browser.new_page()
+        await page.goto(f"http://127.0.0.1:{port}/preview")
+        await page.wait_for_selector('html[data-state="live"]', timeout=20_000)
+        await bridge.stop()
+        await page.wait_for_selector('html[data-state="placeholder"]', timeout=10_000)
+        await bridge.start()
+        await page.wait_for_selector('html[data-state="live"]', timeout=20_000)
