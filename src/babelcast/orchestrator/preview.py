@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from babelcast.errors import PreviewError
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from babelcast.errors import BabelcastError, PreviewError
 from babelcast.media_server.base import MediaServer, PathInfo
 from babelcast.media_server.mediamtx import MediaMtx
 from babelcast.orchestrator.bridge import BridgeClient
+from babelcast.preview.process import PreviewProcess
 from babelcast.preview.routes import Found
 from babelcast.spec import is_output_path, stream_id_of_ingest_path
 
+log = logging.getLogger(__name__)
+
 BRIDGE = "bridge"
 _BROWSER_CODECS = frozenset({"H264", "VP8", "VP9", "AV1", "Opus", "G711", "G722"})
+
+
+_READY_S = 3.0
 
 
 class ServerPaths:
@@ -29,6 +40,27 @@ class ServerPaths:
         if info is None or not info.online:
             return Found(None)
         return Found(self._server.read_url(path, "rtmp"), self._whep_url(path, info))
+
+    @contextlib.asynccontextmanager
+    async def kept_ready(self, process: PreviewProcess) -> AsyncIterator[None]:
+        """Inside, every path that is published, and that we would show, is played all the time."""
+        task = asyncio.create_task(self._keep_ready(process), name="previews kept ready")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _keep_ready(self, process: PreviewProcess) -> None:
+        while True:
+            try:
+                for info in await self._server.list_paths():
+                    found = await self.find(info.name) if info.online else None
+                    if found is not None and found.url is not None and found.whep_url is None:
+                        await process.watch(info.name, found.url)
+            except BabelcastError as error:
+                log.debug("previews are not kept ready: %s", error)
+            await asyncio.sleep(_READY_S)
 
     async def _feed(self) -> Found:
         if self._bridge is None:

@@ -137,7 +137,10 @@ class Orchestrator:
             app.include_router(bridge_router(bridge))
             if options.preview_dir is not None:
                 shown = await stack.enter_async_context(PreviewProcess(options.preview_dir, preview).running())
-                app.include_router(preview_router(shown, ServerPaths(self._server, bridge), session, preview))
+                paths = ServerPaths(self._server, bridge)
+                app.include_router(preview_router(shown, paths, session, preview))
+                if preview.keep_ready:
+                    await stack.enter_async_context(paths.kept_ready(shown))
             self._watch = await self._console(stack, app, bridge)
             self._port = await stack.enter_async_context(serving(app, listen.api_host, listen.api))
             stack.callback(captions.close)  # before the server, which waits for its answers

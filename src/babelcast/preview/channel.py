@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from dataclasses import dataclass, field
@@ -190,23 +189,32 @@ class Channel:
         body = message.payload
         if tag.codec == "MPEG-4 Audio" and not body[0] >> 4 == 9:
             if tag.config_at is not None:
-                with contextlib.suppress(ValueError):
-                    self._opus = OpusEncoder(body[tag.config_at :])
+                self._configure_sound(body[tag.config_at :])
                 return
-            sounds = self._opus.encode(body[2:], message.timestamp) if self._opus is not None else []
+            if self._opus is None or not self.fanout.watched:  # nobody hears it
+                return
+            sounds = self._opus.encode(body[2:], message.timestamp)
         elif tag.codec == "Opus" and not tag.header:
             sounds = [Sound(body[5:], message.timestamp * 48)]
         else:
             return
-        self.sound = self.sound or bool(sounds)
-        if self.pictures == "none" and self._config is None and sounds:
-            self.state = "live"  # sound alone
+        self.sound = True
         if self.pictures == "reencoded":
             self._sounds.extend(sounds)
             self._release_sounds()
         else:
             for sound in sounds:
                 self.fanout.put_sound(sound)
+
+    def _configure_sound(self, specific_config: bytes) -> None:
+        try:
+            self._opus = OpusEncoder(specific_config)
+        except ValueError as error:
+            log.warning("%s", error)
+            return
+        self.sound = True
+        if self._config is None:
+            self.state = "live"  # as far as can be told there is sound alone
 
     def _release_sounds(self) -> None:
         """Sound waits for the pictures that belong to it: a browser takes what comes together for simultaneous."""

@@ -94,6 +94,10 @@ class Fanout:
         self.dropped = 0
         """By viewers that were too slow, those that left included."""
 
+    @property
+    def watched(self) -> bool:
+        return bool(self._viewers)
+
     def join(self, pictures: Queue, sound: Queue | None) -> None:
         self._viewers[pictures] = sound
         pictures.fill(catch_up(self._group))

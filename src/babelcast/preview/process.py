@@ -15,7 +15,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from babelcast.control_socket import socket_path
-from babelcast.errors import LaunchError, MissingDependencyError
+from babelcast.errors import BabelcastError, LaunchError, MissingDependencyError
 from babelcast.preview.settings import PreviewSettings
 from babelcast.preview.wire import Answer, ChannelStatus, Offer, PreviewStatus, Refusal, Watch
 from babelcast.process import Child
@@ -37,18 +37,35 @@ class PreviewProcess:
         self._settings = settings
         self._starting = asyncio.Lock()
         self._child: Child | None = None
+        self._warming: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[PreviewProcess]:
         """Nothing is started yet on entry; what was started has ended on exit."""
         async with contextlib.AsyncExitStack() as stack:
             self._stack = stack
-            yield self
+            try:
+                yield self
+            finally:
+                for task in self._warming:
+                    task.cancel()
+                await asyncio.gather(*self._warming, return_exceptions=True)
 
     @property
     def pid(self) -> int | None:
         """None until somebody wanted to see something."""
         return self._child.pid if self._child else None
+
+    def warm(self) -> None:
+        """Begin to start it, where it does not run: somebody will want to see something in a moment."""
+        if self._child is None and not self._warming:
+            task = asyncio.create_task(self._warm(), name="preview start")
+            self._warming.add(task)
+            task.add_done_callback(self._warming.discard)
+
+    async def _warm(self) -> None:
+        with contextlib.suppress(BabelcastError):  # who asks next is told
+            await self._started()
 
     async def watch(self, path: str, url: str) -> ChannelStatus:
         """Have ``url`` played under the name ``path``, for a while, and say how that goes."""

@@ -75,7 +75,7 @@ def preview_router(
     """``http`` is for MediaMTX's WHEP. ``default``: the page is also there without a path, for an
     API that has one path alone."""
     router = APIRouter(tags=["preview"])
-    _mount_page(router, settings, default)
+    _mount_page(router, process, settings, default)
     _mount_api(router, _Desk(process, paths, http, settings))
     return router
 
@@ -196,7 +196,7 @@ async def _answered(what: Awaitable[_T]) -> _T:
         raise HTTPException(501, str(error)) from error
 
 
-def _mount_page(router: APIRouter, settings: PreviewSettings, default: bool) -> None:
+def _mount_page(router: APIRouter, process: PreviewProcess, settings: PreviewSettings, default: bool) -> None:
     folder = files("babelcast.preview") / "page"
     page = (folder / "index.html").read_bytes()
     assets = {name: (folder / name).read_bytes() for name in _ASSETS}
@@ -218,10 +218,12 @@ def _mount_page(router: APIRouter, settings: PreviewSettings, default: bool) -> 
 
     @router.get(PAGE + "/{path:path}", summary="The page to embed or to open", response_class=Response)
     async def embed(path: AnyPath) -> Response:
+        process.warm()
         return Response(page, headers=headers, media_type="text/html; charset=utf-8")
 
     if default:
 
         @router.get(PAGE, summary="The page to embed or to open", response_class=Response)
         async def embed_default() -> Response:
+            process.warm()
             return Response(page, headers=headers, media_type="text/html; charset=utf-8")

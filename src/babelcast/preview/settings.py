@@ -62,6 +62,9 @@ class PreviewSettings(_Section):
     """Addresses under which viewers reach this machine from outside, where that is not its own (behind NAT)."""
     udp_ports: Annotated[str, Field(pattern=r"^\d{1,5}-\d{1,5}$")] | None = None
     """``FIRST-LAST``: UDP ports to use; by default whatever is free. A viewer takes one for each address."""
+    keep_ready: bool = False
+    """Play every published path all the time, so that no first viewer waits for the next key picture (MediaMTX hands
+    over nothing before that; the relay does)."""
     viewers: int = Field(default=32, ge=1, le=1000)
     """At the same time, all paths together; one more is told to come back later."""
 
