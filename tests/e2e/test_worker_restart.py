@@ -37,7 +37,7 @@ def programme_gaps(session: Session, since: float) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize(
     ("server", "holes_s"),
-    [("relay", 3.5), pytest.param("mediamtx", 5.0, marks=pytest.mark.mediamtx)],
+    [("relay", 1.5), pytest.param("mediamtx", 2.5, marks=pytest.mark.mediamtx)],
 )
 async def test_a_killed_worker_costs_less_than_its_delay(
     talk: Path, tmp_path: Path, server: str, holes_s: float, record_property: Callable[[str, object], None]
@@ -63,8 +63,9 @@ async def test_a_killed_worker_costs_less_than_its_delay(
         assert platform.attempts == 1, "the same session"
         at_once = [length for begin, length in gaps if begin < 3]
         later = [length for begin, length in gaps if begin >= 3]
-        assert len(at_once) == 1 and at_once[0] < 4, "the next worker does not wait for its delay"
-        # what was published while nobody read is not there; the media server may still have some of it
+        assert len(at_once) == 1 and at_once[0] < 3, "the next worker does not wait for its delay"
+        # what was published while nobody read is not there: the relay has the latest group of pictures, MediaMTX makes
+        # its reader wait for the next one
         assert sum(later) < holes_s
 
 
