@@ -23,6 +23,7 @@ import numpy as np
 import babelcast.sts.mt.ct2
 from babelcast.errors import BabelcastError
 from babelcast.speech.sts_stream import StsStreamBackend
+from babelcast.sts.admission import AdmissionSettings
 from babelcast.sts.batching import BatchSettings
 from babelcast.sts.device import Compute
 from babelcast.sts.engine import Engine
@@ -42,6 +43,10 @@ _STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _SENTENCES = 5
 _ANSWER_TOKENS = 24
 _STAGGER_S = 2.0
+_COLUMNS = (
+    *("sessions", "dub lag P50", "P95", "passes a batch", "wait for it", "work a second of sound"),
+    *("GPU memory", "GPU busy", "failed"),
+)
 # width, layers of the encoder and again of the decoder, heads, words of the vocabulary beside the special ones
 _WHISPER = {
     "random": (32, 2, 2, 0),
@@ -62,6 +67,8 @@ class Step:
     """Passes of the recogniser that a batch held, on average."""
     wait_ms: float
     gpu: Gpu | None
+    work: float
+    """Seconds in the engine a second of sound, waits for a batch among them: what admission counts."""
 
 
 def build_engine(folder: Path, asr: str, mt: str, device: str, kind: str, batch: int) -> Engine:
@@ -83,9 +90,10 @@ def build_engine(folder: Path, asr: str, mt: str, device: str, kind: str, batch:
     )
 
 
-async def run_step(url: str, engine: Engine, pcm: bytes, sentences: list[Sentence], sessions: int) -> Step:
-    asr = engine.batches[0]
+async def run_step(url: str, service: Service, pcm: bytes, sentences: list[Sentence], sessions: int) -> Step:
+    asr = service.engine.batches[0]
     before = (asr.items, sum(asr.sizes), asr.waited_s)
+    busy_before, audio_before = _total(service, "busy"), _total(service, "audio")
     backend = StsStreamBackend(url)
     stagger = random.Random(sessions)
 
@@ -111,7 +119,12 @@ async def run_step(url: str, engine: Engine, pcm: bytes, sentences: list[Sentenc
         items / max(batches, 1),
         1e3 * waited / max(items, 1),
         _gpu(),
+        (_total(service, "busy") - busy_before) / max(_total(service, "audio") - audio_before, 0.001),
     )
+
+
+def _total(service: Service, what: str) -> float:
+    return service.metrics.registry.get_sample_value(f"sts_{what}_seconds_total") or 0.0
 
 
 def _gpu() -> Gpu | None:
@@ -124,7 +137,15 @@ def _gpu() -> Gpu | None:
 def row(step: Step) -> str:
     lags = [f"{np.percentile(step.lags, share):.2f} s" for share in (50, 95)] if step.lags else ["–", "–"]
     gpu = [f"{step.gpu.used_bytes / 1e9:.1f} GB", f"{100 * step.gpu.busy:.0f} %"] if step.gpu else ["–", "–"]
-    cells = (str(step.sessions), *lags, f"{step.batch:.1f}", f"{step.wait_ms:.0f} ms", *gpu, step.failed or "–")
+    cells = (
+        str(step.sessions),
+        *lags,
+        f"{step.batch:.1f}",
+        f"{step.wait_ms:.0f} ms",
+        f"{step.work:.2f} s",
+        *gpu,
+        step.failed or "–",
+    )
     return "| " + " | ".join(cells) + " |"
 
 
@@ -151,21 +172,21 @@ def main(asr: str, mt: str, device: str, compute_type: str, batch: int, most: in
             f"{machine()}; Whisper {asr}, {mt}, {device}, {compute_type}; built and loaded in "
             f"{time.monotonic() - began:.0f} s; a batch holds {batch} at most\n"
         )
-        click.echo("| sessions | dub lag P50 | P95 | passes a batch | wait for it | GPU memory | GPU busy | failed |")
-        click.echo("|---|---|---|---|---|---|---|---|")
+        click.echo(f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}")
         service = Service(engine, Limits(sessions=most, capacity=1e6))
-        held = 0
+        held, capacity = 0, 0.0
         async with serving(service) as url:
             for sessions in (step for step in _STEPS if step <= most):
-                step = await run_step(url, engine, pcm, sentences, sessions)
+                step = await run_step(url, service, pcm, sentences, sessions)
                 click.echo(row(step))
                 if step.failed or not step.lags or np.percentile(step.lags, 95) > _LIMIT_S:
                     break
-                held = sessions
+                held, capacity = sessions, sessions * step.work / AdmissionSettings(1.0).room
         await service.aclose()
         click.echo(
             f"\nHeld: {held} sessions with a dub lag of at most {_LIMIT_S:g} s at P95"
-            f"{' (no more were tried)' if held == most else ''}."
+            f"{' (no more were tried)' if held == most else ''}.\n"
+            f"For this machine: babelcast sts --max-sessions {held} --capacity {capacity:.1f}"
         )
 
     with tempfile.TemporaryDirectory() as folder:
