@@ -198,6 +198,21 @@ def test_closing_answers_everybody() -> None:
 
 
 @pytest.mark.unit
+def test_closing_answers_who_waits_for_company() -> None:
+    async def main() -> None:
+        model = Model()
+        batches = batcher(model, wait_s=60.0)
+        waiting = asyncio.create_task(ask(batches, 1, 2))
+        await asyncio.sleep(1.0)
+        began = asyncio.get_running_loop().time()
+        await batches.aclose()
+        assert all(isinstance(error, SpeechUnavailableError) for error in await waiting)
+        assert asyncio.get_running_loop().time() - began < 1 and not model.batches
+
+    run_virtual(main())
+
+
+@pytest.mark.unit
 def test_batches_can_be_seen_in_the_metrics() -> None:
     stats = BatchStats("whisper")
     stats.count([0.004, 0.003, 0.0])

@@ -143,18 +143,18 @@ class Batcher(Generic[In, Out]):
     async def _work(self) -> None:
         """One batch after the other, for as long as items wait."""
         while self._waiting:
-            batch = await self._collect()
+            batch = [self._waiting.popleft()]
             try:
+                await self._join(batch)
                 await self._answer(batch)
             except asyncio.CancelledError:
                 for entry in batch:
                     _fail(entry, SpeechUnavailableError("the service is stopping", code="overloaded"))
                 raise
 
-    async def _collect(self) -> list[_Entry[In, Out]]:
-        """The oldest item and its company, taken out of what waits."""
+    async def _join(self, batch: list[_Entry[In, Out]]) -> None:
+        """Give the oldest item its company, out of what waits and what comes."""
         loop, settings = asyncio.get_running_loop(), self._settings
-        batch = [self._waiting.popleft()]
         until = batch[0].since + settings.wait_s
         while True:
             for entry in [entry for entry in self._waiting if entry.key == batch[0].key]:
@@ -162,7 +162,7 @@ class Batcher(Generic[In, Out]):
                     self._waiting.remove(entry)
                     batch.append(entry)
             if len(batch) >= settings.size or loop.time() >= until:
-                return batch
+                return
             self._came.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
