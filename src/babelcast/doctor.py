@@ -76,6 +76,8 @@ def _packages() -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "Python packages", "stream and sts are there")
+    if importlib.util.find_spec("aiortc") is None:
+        yield Finding("warning", "preview", "aiortc is missing", "pip install 'babelcast[preview]'")
 
 
 def _gstreamer() -> Iterator[Finding]:

@@ -136,6 +136,16 @@ async def test_a_source_is_played_only_while_it_is_watched() -> None:
             await until(lambda: not previews.status().channels, "it is left alone after the grace")
 
 
+async def test_why_a_source_can_not_be_played_is_said() -> None:
+    async with Previews(PreviewSettings(), grace_s=0.1).running() as previews:
+        watch = Watch(path=IN, url="rtmp://127.0.0.1:1/live/show/in")
+
+        def said() -> bool:
+            return "can't connect to 127.0.0.1:1" in (previews.watch(watch).error or "")
+
+        await until(said, "why")
+
+
 async def test_a_source_that_ends_takes_its_viewers_along(tmp_path: Path) -> None:
     async with relay_site(tmp_path) as (relay, site), _client() as peer:
         async with publishing(f"{relay.rtmp_url}/{IN}"):

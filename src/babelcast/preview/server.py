@@ -61,6 +61,8 @@ class Previews:
         self._handshake_s = handshake_s
         self._watched: dict[tuple[str, str], _Watched] = {}
         self._viewers: dict[str, asyncio.Task[None]] = {}
+        self._errors: dict[tuple[str, str], str] = {}
+        """Why the latest session with a source ended, where it ended with an error; the oldest are forgotten."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Previews]:
@@ -74,7 +76,11 @@ class Previews:
 
     def watch(self, request: Watch) -> ChannelStatus:
         """Play it, for the grace at least. Raises PreviewError (503) where too many are played."""
-        return _status(request.path, self._channel(request))
+        watched = self._channel(request)
+        status = _status(request.path, watched)
+        if status.state != "connecting" or status.error is not None:
+            return status
+        return status.model_copy(update={"error": self._errors.get((request.path, request.url))})
 
     async def offer(self, offer: Offer) -> Answer:
         """Raises PreviewError."""
@@ -166,6 +172,11 @@ class Previews:
             await asyncio.gather(playing, return_exceptions=True)
             if not playing.cancelled() and playing.exception() is not None:
                 log.error("a preview's source failed", exc_info=playing.exception())
+            self._errors.pop(place, None)
+            if channel.error is not None:
+                self._errors[place] = channel.error
+                while len(self._errors) > _MAX_CHANNELS:
+                    del self._errors[next(iter(self._errors))]
             if place in self._watched and self._watched[place].channel is channel:
                 del self._watched[place]
 

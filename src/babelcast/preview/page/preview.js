@@ -107,7 +107,7 @@ async function run() {
         await wait(PLACEHOLDER_MS);
         continue;
       }
-      if (view.pictures === "unsupported" && !view.sound) throw new Refused(422, view.error);
+      if (view.pictures === "unsupported" && !view.sound) throw await why("The pictures can't be shown.");
       if (shown.state !== "error") show("connecting");
       await watch(view);
       failures = 0;
@@ -148,12 +148,17 @@ async function watch(view) {
       at("detail").textContent = found.frames ? "" : "This stream has no pictures that can be shown.";
       if (now - toldAt > 1000) { toldAt = now; tell(); }
     } else if (now - began > FIRST_PICTURE_MS) {
-      const later = await (await ask(api, { token })).json();
-      throw new Refused(0, later.error ?? "Connected, but no picture came. A firewall between here and the server?");
+      throw await why("Connected, but no picture came. A firewall between here and the server?");
     }
     if (shown.state === "live" && now - progress.at > STALLED_MS) return;
   }
-  if (shown.state !== "live") throw new Refused(0, "The connection failed before a picture came.");
+  if (shown.state !== "live") throw await why("The connection ended before a picture came.");
+}
+
+/** What the server knows of it, else `guess`. */
+async function why(guess) {
+  const view = await (await ask(api, { token })).json();
+  return new Refused(0, view.error ? `${view.error[0].toUpperCase()}${view.error.slice(1)}.` : guess);
 }
 
 async function play() {
