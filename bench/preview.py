@@ -41,6 +41,10 @@ SOURCES = {
     "no B-frames": ["-tune", "zerolatency", "-bf", "0"],
     "2 B-frames (re-encoded)": ["-bf", "2", "-rc-lookahead", "0"],
 }
+NOTE = """
+*Cold* is the first look at all, from the start of the navigation: the preview's process starts, and MediaMTX hands
+over nothing before the next key picture. *Warm*: the path is played already, for somebody else or by `keep_ready`.
+Glass to glass is from drawing a picture to its presentation on the page, the encoder's delay included."""
 _NOTE_FIRST = """
 new MutationObserver((_, self) => {
   const video = document.getElementById("video");
@@ -275,6 +279,7 @@ async def main(tries: int, seconds: float) -> None:
         print("| source | viewers | CPU of a core | of its encoder | memory |\n|---|---|---|---|---|")
         for name, counts in (("no B-frames", (0, 1, 2, 5, 10)), ("2 B-frames (re-encoded)", (1, 5))):
             await viewers(name, counts, seconds, folder / f"cpu{name[0]}")
+        print(NOTE)
 
 
 if __name__ == "__main__":
