@@ -19,7 +19,7 @@ from babelcast.speech.sts_stream import StsStreamBackend
 from babelcast.sts.asr.pocketsphinx import PocketsphinxEngine
 from babelcast.sts.asr.pocketsphinx_child import fit_for_air
 from babelcast.sts.engine import Spoken
-from babelcast.sts.mt.apertium import ApertiumTranslator, commands, mode_of_pair
+from babelcast.sts.mt.apertium import ApertiumTranslator, as_spelt, commands, mode_of_pair
 from babelcast.sts.offline import OfflineEngine, place
 from babelcast.sts.serve import serving
 from babelcast.sts.service import Limits, Service
@@ -188,6 +188,20 @@ def test_apertium_takes_any_text_and_comes_back_after_a_death() -> None:
 def test_what_is_misheard_can_not_be_a_swear_word() -> None:
     kept = "ship SH IH P\nsheet SH IY T\nassume AH S UW M\n"
     assert fit_for_air("shit SH IH T\n" + kept + "bullshit(2) B UH L SH IH T\n") == kept
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "spelt"),
+    [
+        ("Hola Todo el mundo", "hello everyone", "hola todo el mundo"),
+        ("El presidente de EE.UU.", "the president of the usa", "el presidente de EE.UU."),
+        ("Estuvimos en Londres", "we were in London", "estuvimos en Londres"),
+        ("Londres llama", "London calling", "Londres llama"),
+        ("Y tranquilo", "and quiet", "y tranquilo"),
+    ],
+)
+def test_capitals_are_the_sources(answer: str, text: str, spelt: str) -> None:
+    assert as_spelt(answer, text) == spelt
 
 
 def test_apertium_modes() -> None:

@@ -149,9 +149,7 @@ class ApertiumTranslator:
                 # the dictionary knows names by their capital, which recognised text has not
                 text = capitalize(text, unknown)
                 answer = self._ask(pair, text)
-        answer = answer.replace("*", "")
-        # it gives every first word a capital
-        return answer[:1].lower() + answer[1:] if text[0].islower() else answer
+        return as_spelt(answer.replace("*", ""), text)
 
     def _ask(self, pair: tuple[str, str], text: str) -> str:
         """One try on the running stages, one on new ones."""
@@ -177,6 +175,16 @@ class ApertiumTranslator:
 def capitalize(text: str, words: set[str]) -> str:
     """``text`` with each of ``words`` given a capital."""
     return " ".join(word.capitalize() if word in words else word for word in text.split())
+
+
+def as_spelt(answer: str, text: str) -> str:
+    """``answer`` without the capitals that apertium gives to a first word, and to one behind an interjection, where the
+    ``text`` has none: what is recognised is the middle of a sentence as often as its beginning."""
+    if text == text.lower():
+        return " ".join(
+            word if len(word) > 1 and word.isupper() else word[:1].lower() + word[1:] for word in answer.split()
+        )
+    return answer[:1].lower() + answer[1:] if text[0].islower() else answer
 
 
 def mode_of_pair(source: str, target: str) -> str | None:
