@@ -1,6 +1,6 @@
 // The right column: what is on air, and the mix. Everything shown is what the server says; a wish is shown as a wish.
 
-import { attr, h, icon, setIcon, show, text } from "./dom.js";
+import { attr, h, icon, setIcon, text } from "./dom.js";
 import { say } from "./dialogs.js";
 import { FADER_OFF, MODES, clock, dbToGain, gainToDb, seconds } from "./format.js";
 
@@ -58,7 +58,8 @@ export function makeAir(page) {
       attr(button, "data-wish", wish?.mode === mode && forced !== mode);
       button.disabled = !live;
     }
-    attr(word, "data-tone", failed ? "alarm" : wish ? "busy" : forced ? "notice" : "ok");
+    const fallback = live && stream.targets[page.language]?.fallback;
+    attr(word, "data-tone", failed ? "alarm" : wish ? "busy" : forced || fallback ? "notice" : "ok");
     text(word, sentence(stream, live, forced));
   };
   const sentence = (stream, live, forced) => {
@@ -66,6 +67,8 @@ export function makeAir(page) {
     if (!live) return "Off air";
     if (wish) return "Requested; waiting for the server";
     const late = stream.in_force !== undefined && stream.in_force < stream.controls.revision ? " · the worker has not got it yet" : "";
+    const fallen = stream.targets[page.language];
+    if (!forced && fallen?.fallback) return `Set: the dub. Heard now: ${MODES[fallen.fallback].toLowerCase()}, as fallback${late}`;
     const by = forced && stream.forced ? ` · ${stream.forced.by}, ${clock(stream.forced.at_s)}` : "";
     return `Confirmed: ${forced ? MODES[forced].toLowerCase() : "the dub"}${by}${late}`;
   };
@@ -121,7 +124,6 @@ export function makeMix(page) {
   const duck = h("button", { type: "button", class: "switch", role: "switch", "aria-checked": "false", "aria-label": "Duck the background under the dub", onclick: () => page.act(duck, () => page.change({ mix: { ducking: { enabled: duck.getAttribute("aria-checked") !== "true" } } })) });
   const amount = makeFader("Duck by", 0, 40, 1, (at) => `${at} dB`, (at) => page.change({ mix: { ducking: { range_db: at } } }));
   const delay = makeFader("Delay", 2, 20, 0.5, (at) => seconds(at), (at) => page.change({ delay_s: at }));
-  const going = h("span", { class: "delay-going" });
   const fallback = h("select", { "aria-label": "What is heard when there is no dub", onchange: () => page.act(fallback, () => page.change({ fallback: fallback.value })) }, Object.entries(MODES).map(([value, label]) => h("option", { value }, label)));
   const changed = h("p", { class: "changed" });
   const node = h(
@@ -133,7 +135,6 @@ export function makeMix(page) {
     amount.node,
     h("label", { class: "fader" }, h("span", { class: "fader-name" }, "Without a dub"), fallback, h("span", {})),
     delay.node,
-    going,
     changed,
   );
   return {
@@ -151,10 +152,11 @@ export function makeMix(page) {
       attr(amount.node, "data-off", !controls.mix.ducking.enabled);
       delay.update(controls.delay_s);
       const moving = stream.delay.now !== undefined && Math.abs(stream.delay.now - controls.delay_s) > 0.05;
-      text(going, moving ? `now ${seconds(stream.delay.now)}, on its way to ${seconds(controls.delay_s)}` : "");
       if (document.activeElement !== fallback && fallback.value !== controls.fallback) fallback.value = controls.fallback;
-      text(changed, !live ? "" : stream.changed ? `Last change: ${stream.changed.by}, ${clock(stream.changed.at_s)}: ${stream.changed.what}` : "As the config has it");
-      show(changed, true);
+      const latest = stream.changed ? `${clock(stream.changed.at_s)} ${stream.changed.by}: ${stream.changed.what}` : "As the config has it";
+      text(changed, !live ? "" : moving ? `The delay is ${seconds(stream.delay.now)}, on its way to ${seconds(controls.delay_s)}` : latest);
+      attr(changed, "data-moving", live && moving);
+      attr(changed, "title", changed.textContent);
     },
   };
 }

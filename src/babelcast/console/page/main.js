@@ -6,7 +6,7 @@ import { Feed, ask, me } from "./net.js";
 import { Store } from "./store.js";
 import { askName, login, say } from "./dialogs.js";
 import { makeAlarms, makeEvents, makeStreams } from "./rail.js";
-import { makeFacts, makeHeadline, makePreviews, makeWay } from "./stage.js";
+import { makeFacts, makeHeadline, makePreviews, makeWay, makeWorker } from "./stage.js";
 import { makeMeters } from "./meters.js";
 import { makeCharts } from "./charts.js";
 import { makeTranscript } from "./transcript.js";
@@ -103,6 +103,7 @@ const parts = {
   air: makeAir(page),
   mix: makeMix(page),
   destinations: makeDestinations(page),
+  worker: makeWorker(page),
   bridge: makeBridge(page),
   start: makeStart(page),
 };
@@ -120,7 +121,7 @@ parts.headline.node.append(parts.way.node);
 const figures = h("div", { class: "figures" }, parts.facts.node, parts.charts.node);
 const rail = h("div", { class: "rail" }, parts.streams.node, parts.alarms.node, parts.events.node);
 const onAir = h("div", { class: "stage" }, parts.headline.node, parts.start.node, parts.previews.node, parts.meters.node, figures, parts.transcript.node, parts.bridge.stage);
-const desk = h("div", { class: "desk" }, parts.air.node, parts.mix.node, parts.destinations.node, parts.bridge.desk);
+const desk = h("div", { class: "desk" }, parts.air.node, parts.mix.node, parts.destinations.node, parts.worker.node, parts.bridge.desk);
 const main = h("main", { class: "board" }, rail, onAir, desk);
 
 function choose(state) {
@@ -151,7 +152,7 @@ function render() {
   only(["previews", "meters"], !bridge && !off);
   show(figures, !bridge && !off);
   only(["transcript"], !bridge && stream !== null);
-  only(["air", "mix", "destinations"], !bridge && stream !== null);
+  only(["air", "mix", "destinations", "worker"], !bridge && stream !== null);
   show(parts.bridge.stage, bridge);
   show(parts.bridge.desk, bridge);
   attr(main, "data-off", off);
@@ -161,7 +162,7 @@ function render() {
   if (bridge) parts.bridge.update(state);
   else {
     parts.start.update();
-    for (const name of ["headline", "way", "previews", "facts", "air", "mix", "destinations", "transcript"]) parts[name].update(state);
+    for (const name of ["headline", "way", "previews", "facts", "air", "mix", "destinations", "worker", "transcript"]) parts[name].update(state);
   }
   const names = Object.entries(state.server.operators ?? {}).flatMap(([name, count]) => Array(count).fill(name));
   text(others, names.length > 1 ? `${names.length} operators: ${[...new Set(names)].join(", ")}` : "");

@@ -2,6 +2,16 @@
 
 import { attr, h, show, text } from "./dom.js";
 
+// One sound at a time: the frame that is switched on last has it.
+let heard = null;
+addEventListener("message", ({ origin, source, data }) => {
+  if (origin !== location.origin || data?.type !== "babelcast.preview") return;
+  if (data.muted && heard === source) heard = null;
+  if (data.muted || heard === source) return;
+  heard?.postMessage({ type: "babelcast.preview.command", muted: true }, location.origin);
+  heard = source;
+});
+
 /** A frame for `path`; null where there is nothing to show. `says` is written while nothing is shown. */
 export function makePreview(label) {
   const says = h("p", { class: "preview-says" });

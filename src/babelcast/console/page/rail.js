@@ -33,7 +33,7 @@ export function makeStreams(page) {
     node,
     update(state) {
       const alarms = Object.values(state.alarms);
-      const count = (match) => alarms.filter((alarm) => !alarm.by && match(alarm)).length;
+      const count = (match) => alarms.filter((alarm) => !alarm.by && alarm.severity === "alarm" && match(alarm)).length;
       const order = { off: 1 };
       const streams = Object.values(state.streams).sort((a, b) => (order[a.headline.tone] ?? 0) - (order[b.headline.tone] ?? 0) || a.id.localeCompare(b.id));
       const items = streams.map((stream) => [stream.id, { name: stream.id, title: stream.headline.title, tone: stream.headline.tone, alarms: count((alarm) => alarm.stream === stream.id) }]);

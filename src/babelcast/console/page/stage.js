@@ -1,11 +1,10 @@
 // The middle: what viewers get, in words and pictures, and the way there.
 
-import { attr, h, icon, keyed, setIcon, show, text } from "./dom.js";
+import { attr, h, holdButton, icon, keyed, setIcon, show, text } from "./dom.js";
 import { DASH, bitrate, duration, language, money, seconds } from "./format.js";
 import { ask } from "./net.js";
 import { makePreview } from "./preview.js";
 import { TONE_ICON } from "./rail.js";
-import { holdButton } from "./dom.js";
 
 export function makeHeadline(page) {
   const sign = icon("off");
@@ -41,7 +40,8 @@ export function makeHeadline(page) {
       setIcon(sign, TONE_ICON[tone]);
       text(name, stream.id);
       text(title, stream.headline.title);
-      text(detail, stream.headline.detail);
+      const { source, targets } = stream.languages;
+      text(detail, tone === "ok" ? `${language(source)} into ${targets.map(language).join(", ")}` : stream.headline.detail);
       attr(detail, "title", stream.headline.detail);
       const target = stream.targets[page.language];
       text(since, target?.published_s ? duration(target.published_s) : DASH);
@@ -122,9 +122,7 @@ export function makeFacts(page) {
     const node = h("div", {}, h("dt", {}, name), value, more);
     return { value, more, node };
   });
-  const restart = holdButton("Hold to restart", 1000, () => page.act(restart, () => ask("POST", `api/v1/streams/${page.stream.id}/restart`)));
-  const node = h("section", { class: "card facts-card", "aria-label": "Dubbing" }, h("dl", { class: "facts" }, cells.map((cell) => cell.node)), h("div", { class: "facts-foot" }, h("span", { class: "worker-line" }), restart));
-  const worker = node.querySelector(".worker-line");
+  const node = h("section", { class: "card facts-card", "aria-label": "Dubbing" }, h("dl", { class: "facts" }, cells.map((cell) => cell.node)));
   return {
     node,
     update() {
@@ -143,9 +141,27 @@ export function makeFacts(page) {
       set(3, target ? target.segments - target.dropped : DASH, target?.dropped ? `${target.dropped} came too late` : "spoken", target?.dropped ? "notice" : null);
       set(4, target ? money(target.cost) : DASH, target?.cost === undefined ? "nothing is charged" : "by the price list");
       set(5, stream ? bitrate(stream.source.kbps) : DASH, target ? bitrate(target.kbps) : "");
-      const parts = stream ? [stream.worker.generation ? `worker ${stream.worker.generation}` : "", stream.worker.megabytes ? `${stream.worker.megabytes} MB` : "", stream.separation ? `separation: ${stream.separation}` : "", stream.source.video ?? "", stream.source.audio ?? ""] : [];
-      text(worker, parts.filter(Boolean).join(" · "));
-      restart.disabled = !stream || stream.source.state === "off";
+    },
+  };
+}
+
+export function makeWorker(page) {
+  const restart = holdButton("Hold to restart", 1000, () => page.act(restart, () => ask("POST", `api/v1/streams/${page.stream.id}/restart`)));
+  attr(restart, "aria-label", "Restart the worker: hold");
+  const first = h("p", { class: "worker-line" });
+  const more = h("p", { class: "worker-line" });
+  const node = h("section", { class: "card worker-card", "aria-label": "Worker" }, h("div", {}, first, more), restart);
+  return {
+    node,
+    update() {
+      const stream = page.stream;
+      if (!stream) return;
+      const { worker, source } = stream;
+      const join = (...parts) => parts.filter(Boolean).join(" · ");
+      text(first, join(`Worker ${worker.generation || ""}`, worker.megabytes && `${worker.megabytes} MB`, stream.separation && `separation ${stream.separation}`));
+      text(more, join(source.video, source.audio) || "no source");
+      attr(more, "title", more.textContent);
+      restart.disabled = source.state === "off";
     },
   };
 }

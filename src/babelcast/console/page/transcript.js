@@ -8,10 +8,13 @@ export function makeTranscript(page) {
   const empty = h("p", { class: "empty" }, "What is said appears here, a few seconds after it was spoken.");
   const box = h("div", { class: "scroll lines-box", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Transcript and translation" }, empty, body);
   const newer = h("button", { type: "button", class: "newer small", hidden: true, onclick: () => toEnd() }, icon("down"), "Latest");
-  const source = h("span", {});
-  const dub = h("span", {});
-  const downloads = h("span", { class: "downloads" });
-  const node = h("section", { class: "card transcript-card", "aria-label": "Transcript and translation" }, h("div", { class: "card-head" }, h("h2", {}, "Transcript"), downloads), h("div", { class: "lines-head", "aria-hidden": "true" }, h("span", {}, "On air"), source, dub), box, newer);
+  const columns = ["source", "dub"].map(() => {
+    const name = h("h2", {});
+    const files = h("span", { class: "downloads" });
+    return { name, files, node: h("div", { class: "lines-title" }, name, files) };
+  });
+  const [source, dub] = columns.map((each) => each.name);
+  const node = h("section", { class: "card transcript-card", "aria-label": "Transcript and translation" }, h("div", { class: "lines-head" }, h("h2", {}, "On air"), columns.map((each) => each.node)), box, newer);
 
   let stuck = true;
   box.addEventListener("scroll", () => {
@@ -47,16 +50,15 @@ export function makeTranscript(page) {
     const wanted = JSON.stringify([stream?.id, page.language]);
     if (wanted === offered) return;
     offered = wanted;
-    if (!stream) return downloads.replaceChildren();
+    if (!stream) return;
     const base = `api/v1/streams/${stream.id}`;
-    const link = (href, label, name) => h("a", { class: "download", href, download: name, title: `Download ${name}` }, label);
+    const link = (href, label, name) => h("a", { class: "download", href, download: name, title: `Download ${name}`, "aria-label": `Download ${name}` }, label);
     const from = stream.languages.source;
-    const all = [[from, "vtt"], [from, "srt"], [page.language, "vtt"], [page.language, "srt"]];
-    downloads.replaceChildren(
-      icon("down"),
-      ...all.map(([code, form]) => link(`${base}/captions/${code}.${form}`, `${code}.${form}`, `${stream.id}.${code}.${form}`)),
-      link(`${base}/transcript.json`, "json", `${stream.id}.transcript.json`),
-    );
+    for (const [index, code] of [from, page.language].entries()) {
+      const links = ["vtt", "srt"].map((form) => link(`${base}/captions/${code}.${form}`, form, `${stream.id}.${code}.${form}`));
+      if (index === 1) links.push(link(`${base}/transcript.json`, "json", `${stream.id}.transcript.json`));
+      columns[index].files.replaceChildren(icon("down"), ...links);
+    }
   };
 
   return {
