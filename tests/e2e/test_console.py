@@ -74,6 +74,9 @@ async def test_two_operators_run_a_show(tone_clip: Path, tmp_path: Path) -> None
                 await expect(ana.locator(".way li", has_text=step).first).to_have_attribute("data-state", "ok")
             await expect(ana.locator(".headline-title")).to_contain_text("Dub on air")
             await expect(ana.locator(".others")).to_contain_text("2 operators")
+            for part in ("in", "out"):  # the frames show pictures: the cookie lets them in
+                inside = ana.frame_locator(f"iframe[src='preview/live/show/{part}']").locator("html")
+                await expect(inside).to_have_attribute("data-state", "live", timeout=20_000)
             async with listening(running.watch_url) as ear:
                 await asyncio.sleep(1.0)
                 asked = {"original": await _original(ana, ben)}

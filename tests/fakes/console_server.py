@@ -430,7 +430,7 @@ def _routes(source: FakeSource, watch: Watch) -> APIRouter:
         stream.controls = changed.model_copy(update={"revision": stream.controls.revision + 1})
         what = ", ".join(f"{key} {value}" for key, value in patch.model_dump(exclude_none=True).items())
         source.note("controls_changed", stream_id, f"{by}: {what} (revision {stream.controls.revision})")
-        watch.poke()
+        watch.poke(stream_id)
         return stream.controls
 
     @router.post("/streams/{stream_id}/destinations/{name}/{order}", status_code=202)

@@ -81,6 +81,9 @@ async def test_the_operators_choice_is_heard_within_a_second(relay: Relay, tmp_p
     clip = make_clip(tmp_path / "clip.flv", 20)
     asked: dict[str, float] = {}
     async with on_air(relay, clip, FakeBackend(speaks=False)) as (session, http, ear):
+        async with http.get("/levels") as answer:
+            levels_now = await answer.json()
+        assert levels_now.keys() == {"es"} and levels_now["es"]["source"] > -60 < levels_now["es"]["output"]
         for force in ("silence", "none"):
             await asyncio.sleep(1.5)
             asked[force] = time.monotonic()

@@ -36,7 +36,10 @@ log = logging.getLogger(__name__)
 MAX_WATCHERS = 100
 _LEVELS_S = 0.1
 _WATCHED_S = 0.5
+_OTHERS_S = 2.0
+"""For streams that nobody has before them while somebody watches another one."""
 _UNWATCHED_S = 5.0
+_BRIDGE_S = 1.0
 _EVENTS_AT_START = 1_000
 _HEARTBEAT_S = 5.0
 
@@ -82,6 +85,8 @@ class _Known:
     silence: Silence = field(default_factory=Silence)
     answered_s: float | None = None
     recognised: bool = False
+    view: StreamView | None = None
+    looked_s: float = 0.0
 
 
 @dataclass(eq=False)
@@ -110,6 +115,8 @@ class Watch:
         self._document: dict[str, Any] = {}
         self._patch: tuple[int, int, bytes] = (0, 0, b"")
         self._levels: dict[str, bytes] = {}
+        self._bridge: BridgeView | None = None
+        self._bridge_error: str | None = None
         self._poked = asyncio.Event()
         self._watched = asyncio.Event()
         self._closing = False
@@ -120,6 +127,7 @@ class Watch:
         tasks = [
             asyncio.create_task(self._look_forever(), name="console"),
             asyncio.create_task(self._meter_forever(), name="console levels"),
+            asyncio.create_task(self._bridge_forever(), name="console bridge"),
         ]
         try:
             yield
@@ -133,8 +141,10 @@ class Watch:
         self._closing = True
         self._tell()
 
-    def poke(self) -> None:
+    def poke(self, stream_id: str | None = None) -> None:
         """Something was changed: look at once, so that everybody sees it."""
+        if stream_id in self._known:
+            self._known[stream_id].view = None
         self._poked.set()
 
     def acknowledge(self, key: str, who: str) -> bool:
@@ -197,6 +207,11 @@ class Watch:
             self._patch = (revision, self._revision, _event("patch", patch))
         return self._patch[2]
 
+    @property
+    def _shown(self) -> set[str]:
+        """The streams that somebody has before them."""
+        return {watcher.stream_id for watcher in self._watchers if watcher.stream_id is not None}
+
     def _tell(self) -> None:
         for watcher in self._watchers:
             watcher.news.set()
@@ -217,8 +232,7 @@ class Watch:
     async def _meter_forever(self) -> None:
         while True:
             await self._watched.wait()
-            wanted = {watcher.stream_id for watcher in self._watchers if watcher.stream_id is not None}
-            await asyncio.gather(*(self._meter(stream_id) for stream_id in wanted))
+            await asyncio.gather(*(self._meter(stream_id) for stream_id in self._shown))
             await asyncio.sleep(_LEVELS_S)
 
     async def _meter(self, stream_id: str) -> None:
@@ -241,12 +255,11 @@ class Watch:
 
     async def _look(self) -> None:
         await self._look_at_events()
-        bridge, bridge_error = await self._look_at_bridge()
-        views = await asyncio.gather(*(self._source.stream(stream_id) for stream_id in self._source.stream_ids()))
-        now_s = self._now()
+        shown = self._shown
+        views = await asyncio.gather(*(self._view(each, each in shown) for each in self._source.stream_ids()))
+        now_s, bridge = self._now(), self._bridge
         paths = self._source.paths()
         facts = [self._facts(view, paths, now_s) for view in views]
-        await asyncio.gather(*(self._look_at_segments(each.view) for each in facts if each.status is not None))
         health = self._source.health()
         conditions: list[Condition] = [*of_service(health), *of_bridge(bridge.status if bridge else None)]
         for each in facts:
@@ -264,7 +277,7 @@ class Watch:
             alarms=self._book.alarms,
             events=self._events,
             bridge=bridge,
-            bridge_error=bridge_error,
+            bridge_error=self._bridge_error,
         )
         self._revision, self._document = self._revision + 1, made
         for gone in self._known.keys() - made["streams"].keys():
@@ -272,8 +285,20 @@ class Watch:
             self._levels.pop(gone, None)
         self._tell()
 
+    async def _view(self, stream_id: str, shown: bool) -> StreamView:
+        """What is before nobody is asked for more seldom."""
+        known = self._known.setdefault(stream_id, _Known())
+        now_s = self._now()
+        if known.view is None or shown or not 0 <= now_s - known.looked_s < _OTHERS_S:
+            known.view = await self._source.stream(stream_id)
+            known.looked_s = now_s
+            if known.view.status is not None:
+                known.lines.worker_is(known.view.worker.generation)
+                known.lines.take(await self._source.segments(stream_id, known.lines.after) or ())
+        return known.view
+
     def _facts(self, view: StreamView, paths: Mapping[str, PathInfo], now_s: float) -> Facts:
-        known = self._known.setdefault(view.id, _Known())
+        known = self._known[view.id]
         path = paths.get(ingest_path(view.id))
         known.flow_in.see(now_s, path.bytes_in if path is not None and path.online else None)
         status = view.status
@@ -308,11 +333,6 @@ class Watch:
                     found[stream_id, language] = flow.kbps
         return found
 
-    async def _look_at_segments(self, view: StreamView) -> None:
-        lines = self._known[view.id].lines
-        lines.worker_is(view.worker.generation)
-        lines.take(await self._source.segments(view.id, lines.after) or ())
-
     async def _look_at_events(self) -> None:
         limit = _EVENTS_AT_START if self._last_event == 0 else 200
         for event in await self._source.events(self._last_event, limit):
@@ -320,11 +340,18 @@ class Watch:
             self._events.append(event)
             self._changes[event.stream_id] = self._changes.get(event.stream_id, Changes()).seen(event)
 
-    async def _look_at_bridge(self) -> tuple[BridgeView | None, str | None]:
-        try:
-            return await self._source.bridge(), None
-        except HTTPException as error:
-            return None, str(error.detail)
+    async def _bridge_forever(self) -> None:
+        """On its own: it may take its time to answer."""
+        while True:
+            try:
+                self._bridge, self._bridge_error = await self._source.bridge(), None
+            except HTTPException as error:
+                self._bridge, self._bridge_error = None, str(error.detail)
+            if self._watchers:
+                await asyncio.sleep(_BRIDGE_S)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._watched.wait(), _UNWATCHED_S)
 
 
 def _on_air(view: StreamView) -> bool:

@@ -197,7 +197,7 @@ class Orchestrator:
         await self._store.call(Store.add_event, kind, stream_id, f"{who}: {name}")
         self._forwarding.choose(stream_id, name, enabled)
         self._loop.wake()
-        self._watch.poke()
+        self._watch.poke(stream_id)
 
     async def change_controls(
         self, stream_id: str, patch: ControlsPatch, revision: int | None, who: str
@@ -210,7 +210,7 @@ class Orchestrator:
         try:
             return await self._controls.change(source.spec, self._loop.latest(stream_id), patch, revision, who)
         finally:
-            self._watch.poke()
+            self._watch.poke(stream_id)
 
     async def dumps(
         self, stream_id: str, method: Literal["GET", "POST", "DELETE"], spec: DumpSpec | None = None
