@@ -2,7 +2,7 @@
 
 import { attr, h, holdButton, icon, setIcon, show, text } from "./dom.js";
 import { destinationList } from "./destinations.js";
-import { bitrate, number } from "./format.js";
+import { bitrate, count, number } from "./format.js";
 import { ask } from "./net.js";
 import { makePreview } from "./preview.js";
 
@@ -52,7 +52,7 @@ export function makeBridge(page) {
       if (down) return;
       const { source, sound, encoder } = bridge;
       const rows = [
-        [source.state, [bitrate(source.kbps), source.reconnects ? `${source.reconnects} reconnects` : "", source.last_error ?? source.url ?? ""]],
+        [source.state, [bitrate(source.kbps), source.reconnects ? count(source.reconnects, "reconnect") : "", source.last_error ?? source.url ?? ""]],
         [sound.state, [sound.source, sound.last_error ?? ""]],
         [encoder.name ?? "–", [encoder.dropped ? `${encoder.dropped} dropped` : "", encoder.duplicated ? `${encoder.duplicated} duplicated` : ""]],
         [bitrate(encoder.kbps), [`${number(encoder.fps, 1)} pictures a second`]],

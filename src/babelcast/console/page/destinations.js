@@ -1,7 +1,7 @@
 // Where the programme is sent. Keys are never shown: the server does not tell them.
 
 import { attr, h, holdButton, icon, keyed, setIcon, show, text } from "./dom.js";
-import { bitrate, duration } from "./format.js";
+import { bitrate, count, duration } from "./format.js";
 import { ask } from "./net.js";
 
 const ICONS = { live: "ok", connecting: "busy", retrying: "alarm", failed: "alarm", stalled: "warn", idle: "off", stopped: "off" };
@@ -36,8 +36,8 @@ export function destinationList(page, base) {
         text(figures, dest.state === "live" || dest.state === "stalled" ? bitrate(dest.kbps) + up : "");
         text(url, dest.url);
         const trouble = dest.state !== "live" && on ? (dest.last_error ?? "") : "";
-        const again = dest.reconnects ? `${dest.reconnects} reconnects` : "";
-        const lost = dest.dropped ? `${dest.dropped} packets dropped` : "";
+        const again = dest.reconnects ? count(dest.reconnects, "reconnect") : "";
+        const lost = dest.dropped ? `${count(dest.dropped, "packet")} dropped` : "";
         text(error, trouble || [again, lost].filter(Boolean).join(" · "));
         attr(error, "data-bad", Boolean(trouble));
         show(start, !on);

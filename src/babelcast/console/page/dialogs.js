@@ -6,7 +6,7 @@ import { ask, me } from "./net.js";
 /** Covers the page until the server has taken the token. */
 export function login(done) {
   const token = h("input", { type: "password", id: "token", name: "token", autocomplete: "current-password", required: true });
-  const name = h("input", { type: "text", id: "name", name: "name", autocomplete: "nickname", maxlength: 40, value: me.name, placeholder: "operator" });
+  const name = h("input", { type: "text", id: "name", name: "name", autocomplete: "username", maxlength: 40, value: me.name, placeholder: "operator" });
   const error = h("p", { class: "field-error", role: "alert" });
   const button = h("button", { type: "submit", class: "primary" }, "Log in");
   const form = h(
@@ -14,10 +14,10 @@ export function login(done) {
     { class: "card login" },
     h("h1", {}, "Babelcast"),
     h("p", {}, "This page controls what is on air. It needs the API's token: ", h("code", {}, "api_token"), " in ", h("code", {}, "babelcast.yaml"), "."),
-    h("label", { for: "token" }, "Token"),
-    token,
     h("label", { for: "name" }, "Your name, for the others"),
     name,
+    h("label", { for: "token" }, "Token"),
+    token,
     error,
     button,
   );

@@ -6,6 +6,10 @@ export function number(value, digits = 0) {
   return value === undefined || value === null ? DASH : value.toFixed(digits).replace("-", "−");
 }
 
+export function count(value, thing) {
+  return `${value} ${thing}${value === 1 ? "" : "s"}`;
+}
+
 export function seconds(value, digits = 1) {
   return value === undefined || value === null ? DASH : `${number(value, digits)} s`;
 }

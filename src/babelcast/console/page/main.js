@@ -118,9 +118,8 @@ const lost = h("div", { class: "banner lost", role: "alert", hidden: true });
 const newer = h("div", { class: "banner newer-page", role: "status", hidden: true }, "There is a newer version of this page. ", h("button", { type: "button", class: "small", onclick: () => location.reload() }, "Reload"));
 
 parts.headline.node.append(parts.way.node);
-const figures = h("div", { class: "figures" }, parts.facts.node, parts.charts.node);
-const rail = h("div", { class: "rail" }, parts.streams.node, parts.alarms.node, parts.events.node);
-const onAir = h("div", { class: "stage" }, parts.headline.node, parts.start.node, parts.previews.node, parts.meters.node, figures, parts.transcript.node, parts.bridge.stage);
+const rail = h("div", { class: "rail" }, parts.streams.node, parts.alarms.node, parts.charts.node, parts.events.node);
+const onAir = h("div", { class: "stage" }, parts.headline.node, parts.start.node, parts.previews.node, parts.meters.node, parts.facts.node, parts.transcript.node, parts.bridge.stage);
 const desk = h("div", { class: "desk" }, parts.air.node, parts.mix.node, parts.destinations.node, parts.worker.node, parts.bridge.desk);
 const main = h("main", { class: "board" }, rail, onAir, desk);
 
@@ -149,8 +148,7 @@ function render() {
   const only = (names, visible) => names.forEach((name) => show(parts[name].node, visible));
   only(["headline"], !bridge && stream !== null);
   only(["start"], off);
-  only(["previews", "meters"], !bridge && !off);
-  show(figures, !bridge && !off);
+  only(["previews", "meters", "facts", "charts"], !bridge && !off);
   only(["transcript"], !bridge && stream !== null);
   only(["air", "mix", "destinations", "worker"], !bridge && stream !== null);
   show(parts.bridge.stage, bridge);
@@ -187,7 +185,7 @@ function disconnected(since) {
   setIcon(linkSign, "alarm");
   attr(link.parentNode, "data-tone", "alarm");
   text(link, "Disconnected");
-  text(lost, `Console disconnected since ${clock(since / 1000)} (${duration((Date.now() - since) / 1000)}). What is shown is old. The broadcast does not depend on this page; it reconnects by itself.`);
+  text(lost, `Console disconnected since ${clock(since / 1000)} (${duration((Date.now() - since) / 1000)}). What is shown is old; the broadcast goes on without this page.`);
 }
 
 let pending = false;

@@ -115,7 +115,7 @@ export function makePreviews(page) {
 const CLOSED = { closed: "closed", open: "OPEN", "half-open": "half open" };
 
 export function makeFacts(page) {
-  const names = ["Speech backend", "Breaker", "Fallback", "Phrases", "Cost so far", "In / out"];
+  const names = ["Backend", "Breaker", "Fallback", "Phrases", "Cost so far", "In / out"];
   const cells = names.map((name) => {
     const value = h("dd", {});
     const more = h("dd", { class: "fact-more" });
@@ -138,7 +138,7 @@ export function makeFacts(page) {
       set(0, target ? (target.backend ?? breakers[0]?.backend ?? "none") : DASH, target?.backend_state ?? "", target?.backend_state === "retrying" ? "alarm" : null);
       set(1, breakers.length ? CLOSED[(bad ?? breakers[0]).state] : DASH, bad?.reason ?? (breakers.some((each) => each.opened) ? `opened ${breakers.reduce((sum, each) => sum + each.opened, 0)} times` : ""), bad ? "alarm" : null);
       set(2, target ? (target.fallback ?? "none") : DASH, target ? `${duration(target.fallback_s)} in all` : "", target?.fallback ? (target.cause === "operator" ? "notice" : "warning") : null);
-      set(3, target ? target.segments - target.dropped : DASH, target?.dropped ? `${target.dropped} came too late` : "spoken", target?.dropped ? "notice" : null);
+      set(3, target ? target.segments - target.dropped : DASH, target?.dropped ? `${target.dropped} came too late` : "spoken", target?.dropped > 0.1 * target?.segments ? "notice" : null);
       set(4, target ? money(target.cost) : DASH, target?.cost === undefined ? "nothing is charged" : "by the price list");
       set(5, stream ? bitrate(stream.source.kbps) : DASH, target ? bitrate(target.kbps) : "");
     },
