@@ -97,9 +97,9 @@ export function keyed(parent, items, make) {
   }
 }
 
-/** A button that acts once it has been held, by pointer or key, for `ms`. */
+/** A button that acts once it has been held, by pointer or key, for `ms`; a slip does nothing. */
 export function holdButton(label, ms, act) {
-  const button = h("button", { class: "hold", type: "button", "aria-label": `${label} (hold)` }, h("span", { class: "hold-fill", "aria-hidden": "true" }), h("span", {}, label));
+  const button = h("button", { class: "hold", type: "button", "aria-label": label }, h("span", { class: "hold-fill", "aria-hidden": "true" }), h("span", {}, label));
   let timer = 0;
   const begin = () => {
     if (timer || button.disabled) return;
@@ -120,7 +120,14 @@ export function holdButton(label, ms, act) {
     if ((event.key === "Enter" || event.key === " ") && !event.repeat) begin();
     if (event.key === "Enter" || event.key === " ") event.preventDefault();
   });
-  button.addEventListener("keyup", end);
+  button.addEventListener("keyup", (event) => {
+    end();
+    event.preventDefault();
+  });
+  // assistive technology can't hold: it is asked instead
+  button.addEventListener("click", (event) => {
+    if (event.detail === 0 && confirm(`${button.getAttribute("aria-label")}?`)) act();
+  });
   button.addEventListener("contextmenu", (event) => event.preventDefault());
   return button;
 }

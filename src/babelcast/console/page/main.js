@@ -114,7 +114,9 @@ const others = h("span", { class: "others" });
 const you = h("button", { type: "button", class: "quiet you", onclick: () => askName(page, () => page.feed.open()) }, icon("person"), h("span", {}));
 const topClock = h("span", { class: "top-clock" });
 const top = h("header", { class: "top" }, h("a", { class: "skip", href: "#air" }, "Skip to the controls"), h("span", { class: "brand" }, h("img", { src: `console/${VERSION}/icon.svg`, alt: "", width: 26, height: 26 }), "Babelcast"), h("span", { class: "link", role: "status" }, linkSign, link), others, topClock, you);
-const lost = h("div", { class: "banner lost", role: "alert", hidden: true });
+const lostSinceWord = h("span", {});
+const lostFor = h("span", { "aria-hidden": "true" });
+const lost = h("div", { class: "banner lost", role: "alert", hidden: true }, lostSinceWord, lostFor, ". What is shown is old; the broadcast goes on without this page.");
 const newer = h("div", { class: "banner newer-page", role: "status", hidden: true }, "There is a newer version of this page. ", h("button", { type: "button", class: "small", onclick: () => location.reload() }, "Reload"));
 
 parts.headline.node.append(parts.way.node);
@@ -185,7 +187,8 @@ function disconnected(since) {
   setIcon(linkSign, "alarm");
   attr(link.parentNode, "data-tone", "alarm");
   text(link, "Disconnected");
-  text(lost, `Console disconnected since ${clock(since / 1000)} (${duration((Date.now() - since) / 1000)}). What is shown is old; the broadcast goes on without this page.`);
+  text(lostSinceWord, `Console disconnected since ${clock(since / 1000)}`);
+  text(lostFor, ` (${duration((Date.now() - since) / 1000)})`);
 }
 
 let pending = false;

@@ -52,7 +52,8 @@ export function makeAlarms(page) {
   const list = h("ul", { class: "alarms" });
   const calm = h("p", { class: "calm" }, icon("ok"), "Nothing needs you now");
   const count = h("span", { class: "badge", hidden: true });
-  const node = h("section", { class: "card alarms-card", "aria-label": "Alarms" }, h("h2", {}, "Alarms ", count), h("div", { class: "alarms-live", role: "log", "aria-live": "polite" }, calm, list));
+  const spoken = h("p", { class: "unseen", role: "alert" }); // for screen readers: the times in the list change every second
+  const node = h("section", { class: "card alarms-card", "aria-label": "Alarms" }, h("h2", {}, "Alarms ", count), h("div", { class: "alarms-live" }, calm, list), spoken);
   const item = (key) => {
     const sign = icon("alarm");
     const title = h("span", { class: "alarm-title" });
@@ -87,6 +88,7 @@ export function makeAlarms(page) {
       show(count, open > 0);
       text(count, open);
       attr(node, "data-open", open > 0);
+      text(spoken, items.filter(([, alarm]) => !alarm.by && alarm.severity === "alarm" && alarm.over === undefined).map(([, alarm]) => `Alarm: ${alarm.title}.`).join(" "));
       keyed(list, items, item);
     },
   };
