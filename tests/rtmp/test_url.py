@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from babelcast.errors import RtmpError
-from babelcast.rtmp.url import join_path, parse_url
+from babelcast.rtmp.url import asking_longer, join_path, parse_url
 
 pytestmark = pytest.mark.unit
 
@@ -55,3 +55,9 @@ def test_bad_addresses_are_not_retryable_and_not_repeated_in_the_error(url: str)
 )
 def test_join(app: str, name: str, path: str, query: str) -> None:
     assert join_path(app, name) == (path, query)
+
+
+def test_asking_for_more_of_the_past() -> None:
+    assert asking_longer("rtmp://h/live/a/in") == "rtmp://h/live/a/in?longer"
+    assert asking_longer("rtmps://h/live/a/in?user=u&pass=p") == "rtmps://h/live/a/in?user=u&pass=p&longer"
+    assert asking_longer("srt://h:1?streamid=read:x") == "srt://h:1?streamid=read:x"

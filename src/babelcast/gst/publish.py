@@ -49,7 +49,7 @@ _RTMP_SINK = "rtmp2sink name=sink sync=false async-connect=true timeout=5 chunk-
 # from the processor for a second is late with both, and muxes them in order.
 _LIVE_MUXER = f"flvmux name=mux streamable=true latency={200 * NS_PER_MS}"
 _PATIENCE_NS = {True: 3 * NS_PER_S, False: 200 * NS_PER_MS}
-_SOUND_ALONE_NS = 500 * NS_PER_MS
+_SOUND_ALONE_NS = 350 * NS_PER_MS
 _MUXERS = {
     ".mp4": "mp4mux name=mux faststart=true",
     ".m4v": "mp4mux name=mux faststart=true",

@@ -64,3 +64,15 @@ def join_path(app: str, name: str) -> tuple[str, str]:
     name_path, _, name_query = name.partition("?")
     path = "/".join(part for part in (app_path.strip("/"), name_path.strip("/")) if part)
     return path, "&".join(query for query in (app_query, name_query) if query)
+
+
+LONGER = "longer"
+"""In the query of a play: the embedded relay then begins one group of pictures earlier. Other servers ignore it."""
+
+
+def asking_longer(url: str) -> str:
+    """The address of a source, asking for more of its past where it is read by RTMP."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS:
+        return url
+    return parts._replace(query="&".join(part for part in (parts.query, LONGER) if part)).geturl()

@@ -12,6 +12,7 @@ from babelcast.clock import Clock
 from babelcast.errors import IngestError
 from babelcast.gst.bridge import End, Packet
 from babelcast.gst.ingest import IngestPipeline, Tracks, is_live
+from babelcast.rtmp.url import asking_longer
 from babelcast.telemetry.redact import redact
 from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit
 from babelcast.worker.backoff import Backoff
@@ -97,6 +98,7 @@ class Ingest:
         self._successor: Successor | None = None
         self._recent = RecentPictures()
         self._left_off: tuple[int, int] | None = None
+        self._first_url: str | None = None
         self.rejoins = 0
         """How often a connection was replaced because its timestamps had gone back."""
         self.placement = AudioPlacement()
@@ -113,6 +115,7 @@ class Ingest:
                 self._recent.note(unit.data, unit.dts_ns)
         if pictures:
             self._left_off = (pictures[-1].dts_ns, audio_end)
+            self._first_url = asking_longer(self._url)
 
     @property
     def video_coming(self) -> bool:
@@ -171,7 +174,7 @@ class Ingest:
                 await asyncio.sleep(backoff.next_s())
 
     async def _one_connection(self) -> End:
-        pipeline = IngestPipeline(self._url)
+        pipeline, self._first_url = IngestPipeline(self._first_url or self._url), None
         self._connection = connection = _Connection(pipeline)
         try:
             await pipeline.start()

@@ -38,6 +38,16 @@ def test_late_reader_starts_with_headers_and_the_latest_group_of_pictures() -> N
     assert contents(packets) == plain([*headers, *group])
 
 
+def test_who_asks_for_more_begins_a_group_earlier() -> None:
+    before, group = [key_frame(1000), inter_frame(1040)], [key_frame(2000), sound(2010)]
+    stream = new_stream(*HEADERS, key_frame(0), *before, *group)
+    packets, started = stream.start_packets(longer=True)
+    assert started
+    headers = [METADATA, AVC._replace(timestamp=1000), AAC._replace(timestamp=1000)]
+    assert contents(packets) == plain([*headers, *before, *group])
+    assert new_stream(*HEADERS, *group).start_packets(longer=True)[0], "where there is no other, the latest"
+
+
 def test_headers_that_change_within_a_group_are_given_in_their_order() -> None:
     changed = AAC._replace(timestamp=2020, payload=b"\xaf\x00\x12\x10")
     stream = new_stream(*HEADERS, key_frame(2000), changed, sound(2030))

@@ -18,6 +18,7 @@ from babelcast.media_server.relay.stream import Packet, ReaderQueue, Stream
 from babelcast.rtmp.keepalive import detect_dead_peer
 from babelcast.rtmp.message import Message
 from babelcast.rtmp.protocol import Event, PlayRequested, PublishRequested, ServerProtocol, StreamClosed
+from babelcast.rtmp.url import LONGER
 
 if TYPE_CHECKING:
     from babelcast.media_server.relay.paths import Path, Paths
@@ -130,7 +131,7 @@ class Connection(asyncio.Protocol):
         self._protocol.accept_play()
         self._send_replies()
         self._log("reads")
-        packets, started = self.path.stream.start_packets()
+        packets, started = self.path.stream.start_packets(longer=LONGER in request.query.split("&"))
         self.queue.fill(packets, started=started)
         self.flush()
 

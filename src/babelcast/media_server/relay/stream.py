@@ -105,7 +105,7 @@ class ReaderQueue:
 
 
 class Stream:
-    """The state of a publisher's stream: headers, tracks and the latest group of pictures."""
+    """The state of a publisher's stream: headers, tracks, the latest group of pictures and the one before it."""
 
     def __init__(self, gop_bytes: int, gop_messages: int) -> None:
         self._max_gop_bytes = gop_bytes
@@ -113,6 +113,8 @@ class Stream:
         self._headers: dict[tuple[int, int], Packet] = {}
         self._gop: list[Packet] = []
         self._gop_headers: tuple[Packet, ...] = ()
+        self._previous: list[Packet] = []
+        self._previous_headers: tuple[Packet, ...] = ()
         self._gop_size = 0
         self._last_ms = 0
         self._last_video_ms: int | None = None
@@ -166,8 +168,13 @@ class Stream:
         self._cache(packet)
         return packet
 
-    def start_packets(self) -> tuple[list[Packet], bool]:
-        """What a late reader begins with, and whether a key frame is among it."""
+    def start_packets(self, *, longer: bool = False) -> tuple[list[Packet], bool]:
+        """What a late reader begins with, and whether a key frame is among it. ``longer``: from the group of pictures
+        before the latest one on, where it was kept."""
+        if self._gop and longer and self._previous:
+            start = self._previous[0].message.timestamp
+            headers = (_at(packet, start) for packet in self._previous_headers)
+            return [*headers, *self._previous, *self._gop], True
         if self._gop:
             start = self._gop[0].message.timestamp
             return [*(_at(packet, start) for packet in self._gop_headers), *self._gop], True
@@ -210,6 +217,7 @@ class Stream:
 
     def _cache(self, packet: Packet) -> None:
         if packet.key:
+            self._previous, self._previous_headers = self._gop, self._gop_headers
             self._gop_headers = self._headers_in_order()
             self._gop = [packet]
             self._gop_size = len(packet.data)
