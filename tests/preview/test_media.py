@@ -12,57 +12,57 @@ _SPS, _PPS, _IDR, _P = b"\x67sps", b"\x68pps", b"\x65idr", b"\x41p"
 _START = b"\0\0\0\1"
 
 
-def _record(length_size: int = 4) -> bytes:
+def record(length_size: int = 4) -> bytes:
     sets = bytes([0xE1]) + len(_SPS).to_bytes(2, "big") + _SPS + bytes([1]) + len(_PPS).to_bytes(2, "big") + _PPS
     return bytes([1, 100, 0, 31, 0xFC | (length_size - 1)]) + sets
 
 
-def _body(*units: bytes, key: bool = False, shift: int = 0, length_size: int = 4) -> bytes:
+def body(*units: bytes, key: bool = False, shift: int = 0, length_size: int = 4) -> bytes:
     head = bytes([0x17 if key else 0x27, 1]) + shift.to_bytes(3, "big", signed=True)
     return head + b"".join(len(unit).to_bytes(length_size, "big") + unit for unit in units)
 
 
 def _reader(length_size: int = 4) -> PictureReader:
     reader = PictureReader()
-    reader.configure(_record(length_size))
+    reader.configure(record(length_size))
     return reader
 
 
 @pytest.mark.parametrize("length_size", [1, 2, 4])
 def test_a_key_picture_begins_with_the_parameter_sets(length_size: int) -> None:
-    picture = _reader(length_size).read(_body(_IDR, key=True, length_size=length_size), 40)
+    picture = _reader(length_size).read(body(_IDR, key=True, length_size=length_size), 40)
     assert picture == Picture(_START + _SPS + _START + _PPS + _START + _IDR, 40, key=True)
 
 
 def test_parameter_sets_that_come_in_band_are_not_doubled() -> None:
-    picture = _reader().read(_body(_SPS, _PPS, _IDR, key=True), 0)
+    picture = _reader().read(body(_SPS, _PPS, _IDR, key=True), 0)
     assert picture is not None
     assert picture.data.count(_SPS) == 1
 
 
 def test_delimiters_and_filler_are_left_out_and_times_are_shifted() -> None:
-    picture = _reader().read(_body(b"\x09\xf0", _P, b"\x0c" + b"\xff" * 50, shift=-20), 100)
+    picture = _reader().read(body(b"\x09\xf0", _P, b"\x0c" + b"\xff" * 50, shift=-20), 100)
     assert picture == Picture(_START + _P, 80, key=False, shift_ms=-20)
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b"", b"\x17\x01\0\0\0", b"\x17\x01\0\0\0\0\0\0", b"\x17\x02\0\0\0\0\0\0\0", _body(b"\x09\xf0"), _body(_IDR)[:-2]],
+    "tag",
+    [b"", b"\x17\x01\0\0\0", b"\x17\x01\0\0\0\0\0\0", b"\x17\x02\0\0\0\0\0\0\0", body(b"\x09\xf0"), body(_IDR)[:-2]],
     ids=["empty", "no units", "half a length", "end of sequence", "delimiter alone", "cut short"],
 )
-def test_what_holds_no_picture_gives_none(body: bytes) -> None:
-    assert _reader().read(body, 0) is None
+def test_what_holds_no_picture_gives_none(tag: bytes) -> None:
+    assert _reader().read(tag, 0) is None
 
 
 def test_nothing_is_shown_before_the_parameter_sets() -> None:
-    assert PictureReader().read(_body(_IDR, key=True), 0) is None
+    assert PictureReader().read(body(_IDR, key=True), 0) is None
 
 
 @pytest.mark.parametrize("cut", range(12))
 def test_a_record_that_is_cut_short_breaks_nothing(cut: int) -> None:
     reader = PictureReader()
-    reader.configure(_record()[:cut])
-    assert reader.read(_body(_IDR, key=True), 0) is None
+    reader.configure(record()[:cut])
+    assert reader.read(body(_IDR, key=True), 0) is None
 
 
 def _found(*pictures: tuple[int, int, bool]) -> list[bool | None]:

@@ -72,7 +72,7 @@ class Channel:
             async with RtmpClient.connect(self.url, timeout_s=_TIMEOUT_S, io_timeout_s=_SILENT_S) as client:
                 await client.play()
                 async for message in client.messages():
-                    self._take(message)
+                    self.take(message)
         except BabelcastError as error:
             log.debug("the preview's source can't be played: %s", redact(str(error)))
             self.error = redact(str(error))
@@ -85,7 +85,8 @@ class Channel:
     def join(self, pictures: Queue, sound: Queue | None) -> None:
         self.fanout.join(pictures, sound)
 
-    def _take(self, message: Message) -> None:
+    def take(self, message: Message) -> None:
+        """The source's next message. What is broken in it is skipped: it comes from outside."""
         if message.type == MessageType.VIDEO:
             self._take_video(message)
         elif message.type == MessageType.AUDIO:

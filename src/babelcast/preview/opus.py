@@ -42,6 +42,8 @@ class OpusEncoder:
 
     def encode(self, frame: bytes, timestamp_ms: int) -> list[Sound]:
         """Packets that are ready with this AAC frame. A broken frame gives none and is counted."""
+        if not frame:  # to the decoder that would be the end
+            return []
         packet = av.Packet(frame)
         packet.pts = packet.dts = timestamp_ms
         packet.time_base = Fraction(1, 1000)

@@ -55,7 +55,8 @@ function tell() {
 function refresh() {
   root.dataset.sound = figures?.soundBytes ? "1" : "0";
   root.dataset.pictures = figures?.frames ? "some" : "none";
-  at("figures").textContent = figures?.width ? `${figures.width} × ${figures.height} · ${figures.fps ?? "–"} fps` : "";
+  const rate = figures?.fps ? ` · ${figures.fps} fps` : "";
+  at("figures").textContent = figures?.width ? `${figures.width} × ${figures.height}${rate}` : "";
 }
 
 // --- sound ---
