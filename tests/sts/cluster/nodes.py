@@ -55,10 +55,10 @@ class Nodes:
             "RAY_local_fs_capacity_threshold": "0.999",
         }
 
-    def start(self, *, cpus: int, head: bool = False) -> subprocess.Popen[bytes]:
+    def start(self, *, cpus: int, gpus: int = 0, head: bool = False) -> subprocess.Popen[bytes]:
         """A node that is up, in the foreground of a process of its own."""
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--num-cpus={cpus}"]
-        command += ["--num-gpus=0", "--object-store-memory=100000000", "--disable-usage-stats"]
+        command += [f"--num-gpus={gpus}", "--object-store-memory=100000000", "--disable-usage-stats"]
         if head:
             command += ["--head", f"--port={self.address.rpartition(':')[2]}", "--include-dashboard=false"]
             command += [f"--temp-dir={self._folder}", "--node-ip-address=127.0.0.1"]
@@ -85,6 +85,10 @@ class Nodes:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 self.kill(process)
+
+    def files(self) -> list[Path]:
+        """What Ray and the programs have written, logs above all."""
+        return [path for path in self._folder.rglob("*") if path.is_file()]
 
     def service(self, *options: str, port: int) -> Program:
         command = [sys.executable, "-m", "babelcast", "sts", "--ray", "--ray-address", self.address]

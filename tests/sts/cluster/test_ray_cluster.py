@@ -156,7 +156,7 @@ async def test_ctrl_c_tells_the_sessions_and_waits_for_them(service: Start) -> N
                 if isinstance(event, GoingAwayEvent):
                     await session.finish()
         assert await ending == 0
-        assert "draining 1 sessions" in program.output
+        assert "draining (sessions: 1)" in program.output
     finally:
         await session.aclose()
         await backend.aclose()

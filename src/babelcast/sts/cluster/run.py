@@ -176,7 +176,8 @@ def _stay(handle: DeploymentHandle, end: threading.Event, say: Say) -> None:
             now = frozenset(report.replica for report in reports)
             if now != seen:
                 sessions = sum(report.sessions for report in reports)
-                say(f"{len(now)} replicas on {len({report.node for report in reports})} nodes, {sessions} sessions")
+                nodes = len({report.node for report in reports})
+                say(f"replicas: {len(now)} (nodes: {nodes}, sessions: {sessions})")
             seen = now
         elif time.monotonic() - heard_at > _LOST_S:
             raise BabelcastError("the Ray cluster does not answer any more")
@@ -191,6 +192,8 @@ def _drain_and_delete(
     try:
         handle = serve.get_app_handle(cluster.app)
     except Exception as error:
+        if not whatever:
+            return _delete(cluster)  # it had not come up yet
         raise BabelcastError(f"there is no {cluster.app} on this cluster") from error
     reports = _reports(handle) or []
     if not whatever and any(report.revision != replica.revision for report in reports):
@@ -198,7 +201,7 @@ def _drain_and_delete(
         return
     sessions = sum(report.sessions for report in reports)
     if sessions and replica.drain_s:
-        say(f"draining {sessions} sessions, {replica.drain_s:g} s at most (once more to end at once)")
+        say(f"draining (sessions: {sessions}), {replica.drain_s:g} s at most; once more to end at once")
         with contextlib.suppress(Exception):
             handle.broadcast("drain", replica.drain_s).results(timeout_s=_ANSWER_S, return_exceptions=True)
         until = time.monotonic() + replica.drain_s
