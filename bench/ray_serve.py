@@ -30,6 +30,9 @@ FRAGMENTS = 60
 IDLE_S = 10.0
 SESSIONS = 8
 KILLS = 2
+NOTE = """
+Fragments follow each other at once here; a live session sends one in 1.5 s. The time without an answer is what a
+session waited beyond the rhythm of its sounds: half a second of it is the client's pause before it tries again."""
 Way = Callable[[str, int], Awaitable[list[float]]]
 WAYS: dict[str, Way] = {"REST": by_rest, "WebSocket": by_websocket}
 
@@ -184,6 +187,7 @@ def main() -> None:
     print()
     for line in ends():
         print(line, flush=True)
+    print(NOTE)
 
 
 if __name__ == "__main__":

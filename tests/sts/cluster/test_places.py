@@ -27,6 +27,19 @@ def test_equals_are_one_group_and_the_least_busy_come_first() -> None:
     assert places.ranked(["a", "b", "c"], None, 0.0) == [["c"], ["a"], ["b"]]
 
 
+def test_a_choice_among_equals_upsets_the_others_by_one_at_most() -> None:
+    places = Places()
+    names = [str(number) for number in range(9)]
+    chosen = []
+    for name in names:
+        group = places.ranked(["a", "b", "c"], name, 0.0)[0]
+        chosen.append(group[-1])  # not the one that it leans to
+    for name, replica in zip(names, chosen, strict=True):
+        places.given(name, replica)
+    assert max(chosen.count(replica) for replica in "abc") - min(chosen.count(replica) for replica in "abc") <= 2
+    assert places.ranked(["a", "b", "c"], "10", 0.0)[0][0] == min("abc", key=chosen.count)
+
+
 def test_what_was_given_elsewhere_counts_there() -> None:
     places = Places()
     assert first(places, "1") == "a"

@@ -27,11 +27,16 @@ class Places:
         self._places: dict[str, _Place] = {}
 
     def ranked(self, replicas: Sequence[R], request: str | None, now: float) -> list[list[R]]:
-        """``replicas`` in groups of equally busy ones, the least busy first; ``request`` leans to the first of all."""
+        """``replicas`` in groups of equally busy ones, the least busy first; ``request`` leans to the first of all.
+
+        Within a group whoever asks chooses by what else he knows. While others only lean, that would upset what they
+        lean to, so then every group is of one."""
         self._places = {name: place for name, place in self._places.items() if place.until > now and name != request}
         busy = Counter(place.replica for place in self._places.values())
         levels = sorted({busy[replica] for replica in replicas})
         groups = [[replica for replica in replicas if busy[replica] == level] for level in levels]
+        if any(place.until < math.inf for place in self._places.values()):
+            groups = [[replica] for group in groups for replica in group]
         if groups and request is not None:
             self._places[request] = _Place(groups[0][0], now + _LEANING_S)
         return groups
