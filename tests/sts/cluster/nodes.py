@@ -151,10 +151,10 @@ class Program:
         self.until(lambda health: len(health.get("replicas", [])) >= replicas)
         return self
 
-    def end(self, within_s: float = 60.0) -> int:
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """As Ctrl-C does; the exit status."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(within_s)
+        self.process.send_signal(number)
+        return self.process.wait(60)
 
 
 def free_port() -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -145,12 +146,13 @@ async def test_health_and_metrics_are_of_all_replicas(service: Start) -> None:
     assert program.end() == 0
 
 
-async def test_ctrl_c_tells_the_sessions_and_waits_for_them(service: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_tells_the_sessions_and_waits_for_them(service: Start, number: signal.Signals) -> None:
     program = service("--drain", "20")
     backend = StsStreamBackend(program.url)
     session = await backend.open(SpeechTarget("show", "en", "es"))
     try:
-        ending = asyncio.create_task(asyncio.to_thread(program.end))
+        ending = asyncio.create_task(asyncio.to_thread(program.end, number))
         async with asyncio.timeout(15):
             async for event in session.events():
                 if isinstance(event, GoingAwayEvent):

@@ -142,13 +142,18 @@ def test_replicas_share_a_gpu_and_the_one_that_has_no_room_is_named() -> None:
         assert program.end() == 0
 
 
-def test_a_replica_that_can_not_start_says_why() -> None:
+def test_replicas_that_can_not_start_say_why_and_what_was_there_goes_on() -> None:
     with cluster() as nodes:
-        nodes.start(cpus=2, head=True)
-        command = [*STS, "--ray-address", nodes.address, "--port", str(free_port()), "--asr", "faster-whisper:none"]
+        nodes.start(cpus=3, head=True)
+        port = free_port()
+        program = nodes.service(port=port).ready()
+        before = program.replicas()
+        command = [*STS, "--ray-address", nodes.address, "--port", str(port), "--asr", "faster-whisper:none"]
         found = subprocess.run(command, env=nodes.env, capture_output=True, text=True, timeout=120, check=False)
         assert found.returncode == 1
         assert "the replicas do not start" in found.stderr and "babelcast models pull" in found.stderr, found.stderr
+        assert program.replicas().keys() == before.keys() and asyncio.run(opened(program.url, None))
+        assert program.end() == 0
 
 
 def test_no_cluster_at_the_address_says_so_at_once() -> None:

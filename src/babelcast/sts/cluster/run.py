@@ -41,8 +41,10 @@ def run(replica: ReplicaSettings, cluster: ClusterSettings, say: Say, *, detach:
     """Until SIGINT or SIGTERM; a second one ends a drain at once. Raises BabelcastError."""
     if detach and cluster.address is None:
         raise ConfigError("there is no cluster to leave it running on", key="--ray-address", hint="name one, or auto")
-    with _told_to_end() as end, connected(cluster.address), _errors():
+    from_before = False
+    with connected(cluster.address), _told_to_end() as end, _errors():
         try:
+            from_before = _is_there(cluster)
             handle = _deploy(replica, cluster, end, say)
             if handle is not None and detach:
                 say(f"left running as {cluster.app}; the same with --remove drains and removes it")
@@ -50,7 +52,8 @@ def run(replica: ReplicaSettings, cluster: ClusterSettings, say: Say, *, detach:
             if handle is not None:
                 _stay(handle, end, say)
         except BaseException:
-            _delete(cluster)
+            if not from_before:  # else it goes on as it was
+                _delete(cluster)
             raise
         end.clear()
         _drain_and_delete(cluster, replica, end, say)
@@ -58,13 +61,13 @@ def run(replica: ReplicaSettings, cluster: ClusterSettings, say: Say, *, detach:
 
 def remove(cluster: ClusterSettings, drain_s: float, say: Say) -> None:
     """Drain and remove what an earlier call left running. Raises BabelcastError."""
-    with _told_to_end() as end, connected(cluster.address), _errors():
+    with connected(cluster.address), _told_to_end() as end, _errors():
         _drain_and_delete(cluster, ReplicaSettings(drain_s=drain_s), end, say, whatever=True)
 
 
 @contextlib.contextmanager
 def _told_to_end() -> Iterator[threading.Event]:
-    """Set by SIGINT and SIGTERM."""
+    """Set by SIGINT and SIGTERM. Ray has a handler of its own for the latter, so this is for once it is connected."""
     end = threading.Event()
     before = {number: signal.signal(number, lambda *_: end.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -85,6 +88,12 @@ def _errors() -> Iterator[None]:
         log.debug("Ray failed", exc_info=True)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BabelcastError(f"Ray Serve: {first}") from error
+
+
+def _is_there(cluster: ClusterSettings) -> bool:
+    from ray import serve
+
+    return within(_START_S, "Ray Serve did not answer", lambda: cluster.app in serve.status().applications)
 
 
 def _deploy(
@@ -192,9 +201,10 @@ def _drain_and_delete(
     try:
         handle = serve.get_app_handle(cluster.app)
     except Exception as error:
-        if not whatever:
-            return _delete(cluster)  # it had not come up yet
-        raise BabelcastError(f"there is no {cluster.app} on this cluster") from error
+        if whatever:
+            raise BabelcastError(f"there is no {cluster.app} on this cluster") from error
+        _delete(cluster)  # it had not come up yet
+        return
     reports = _reports(handle) or []
     if not whatever and any(report.revision != replica.revision for report in reports):
         say(f"another call has deployed {cluster.app} meanwhile: left running")
