@@ -28,12 +28,19 @@ _TOKEN = "br1dge-t0ken"
 
 
 @contextlib.asynccontextmanager
-async def _orchestrator(address: BridgeAddress | None) -> AsyncIterator[aiohttp.ClientSession]:
-    """Its bridge routes alone, on a server of their own."""
+async def _orchestrator(
+    address: BridgeAddress | None, ordered: list[tuple[str, str]] | None = None
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Its bridge routes alone, on a server of their own; ``ordered`` gets the orders that were obeyed."""
+
+    async def note(order: str, who: str) -> None:
+        if ordered is not None:
+            ordered.append((order, who))
+
     async with aiohttp.ClientSession() as own, contextlib.AsyncExitStack() as stack:
         app = FastAPI()
         problems.install(app, None)
-        app.include_router(bridge_router(BridgeClient(own, address) if address else None))
+        app.include_router(bridge_router(BridgeClient(own, address) if address else None, note))
         port = await stack.enter_async_context(serving(app, "127.0.0.1", 0))
         yield await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{port}"))
 
@@ -56,7 +63,8 @@ async def _asked(api: aiohttp.ClientSession, method: str, path: str = "", **requ
 async def test_it_shows_the_bridge_and_passes_orders_on(tmp_path: Path) -> None:
     file = tmp_path / "media.env"
     file.write_text("PRIMARY_RTMP_URL=rtmp://127.0.0.1:1/app\nPRIMARY_STREAM_KEY=s3cret-key\n")
-    async with _bridge(file) as url, _orchestrator(BridgeAddress(url, SecretStr(_TOKEN))) as api:
+    ordered: list[tuple[str, str]] = []
+    async with _bridge(file) as url, _orchestrator(BridgeAddress(url, SecretStr(_TOKEN)), ordered) as api:
         status, view = await _asked(api, "GET")
         assert status == 200 and view["status"]["state"] == "stopped" and view["health"]["status"] == "down"
         status, view = await _asked(api, "POST", "/start")
@@ -74,8 +82,9 @@ async def test_it_shows_the_bridge_and_passes_orders_on(tmp_path: Path) -> None:
         file.write_text("nonsense\n")
         status, refused = await _asked(api, "POST", "/restart")
         assert status == 422 and "media.env:1" in refused["detail"]
-        status, view = await _asked(api, "POST", "/stop")
+        status, view = await _asked(api, "POST", "/stop", headers={"X-Operator": "Ana"})
         assert status == 200 and view["status"]["state"] == "stopped"
+        assert ordered == [("start", "operator"), ("restart", "operator"), ("stop", "Ana")]  # not what was refused
         for path in ("", "/config"):
             assert "s3cret" not in str(await _asked(api, "GET", path))
 

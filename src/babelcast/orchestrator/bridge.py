@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import aiohttp
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from babelcast.bridge.status import BridgeStatus, Health, health
 from babelcast.config import Bridge
+from babelcast.orchestrator.login import who
 
 _ASK = aiohttp.ClientTimeout(total=3.0)
 _ORDER = aiohttp.ClientTimeout(total=45.0)
@@ -24,6 +25,8 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _MOST_BYTES = 1 << 20
 
 Order = Literal["start", "stop", "restart"]
+Ordered = Callable[[Order, str], Awaitable[None]]
+Who = Annotated[str, Depends(who)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,13 @@ def _view(found: dict[str, Any]) -> BridgeView:
     return BridgeView(status=status, health=health(status))
 
 
-def bridge_router(bridge: BridgeClient | None) -> APIRouter:
-    """Routes of ``/api/v1/bridge``; None: there is none, which is said with 404."""
+async def _nothing(order: Order, who: str) -> None:
+    """Nobody wants to know."""
+
+
+def bridge_router(bridge: BridgeClient | None, ordered: Ordered = _nothing) -> APIRouter:
+    """Routes of ``/api/v1/bridge``; None: there is none, which is said with 404. ``ordered`` is told what was done, and
+    by whom."""
     router = APIRouter(prefix="/api/v1/bridge", tags=["bridge"])
 
     def known() -> BridgeClient:
@@ -130,21 +138,26 @@ def bridge_router(bridge: BridgeClient | None) -> APIRouter:
             raise HTTPException(404, "no media bridge is configured: see bridge.env_file and bridge.api of the config")
         return bridge
 
+    async def order(what: Order, who: str) -> BridgeView:
+        view = await known().order(what)
+        await ordered(what, who)
+        return view
+
     @router.get("", summary="The media bridge: source, sound, encoder, destinations, alerts, health")
     async def view() -> BridgeView:
         return await known().view()
 
     @router.post("/start", summary="Start it; no effect where it runs")
-    async def start() -> BridgeView:
-        return await known().order("start")
+    async def start(who: Who) -> BridgeView:
+        return await order("start", who)
 
     @router.post("/stop", summary="Say goodbye to its destinations and stop its encoders")
-    async def stop() -> BridgeView:
-        return await known().order("stop")
+    async def stop(who: Who) -> BridgeView:
+        return await order("stop", who)
 
     @router.post("/restart", summary="Read its settings again, and start it anew")
-    async def restart() -> BridgeView:
-        return await known().order("restart")
+    async def restart(who: Who) -> BridgeView:
+        return await order("restart", who)
 
     @router.get("/config", summary="Its settings in force, secrets masked")
     async def config() -> dict[str, object]:

@@ -22,7 +22,7 @@ from babelcast.errors import BabelcastError, ControlsError
 from babelcast.media_server.base import MediaServer
 from babelcast.orchestrator import dumps
 from babelcast.orchestrator.api import create_app
-from babelcast.orchestrator.bridge import BridgeAddress, BridgeClient, bridge_router
+from babelcast.orchestrator.bridge import BridgeAddress, BridgeClient, Order, bridge_router
 from babelcast.orchestrator.captions import Captions, captions_router
 from babelcast.orchestrator.console_source import ConsoleSource
 from babelcast.orchestrator.controls import ControlsBook
@@ -134,7 +134,7 @@ class Orchestrator:
             app.include_router(captions_router(captions))
             address = options.bridge or BridgeAddress.of(self._config.bridge)
             bridge = BridgeClient(session, address) if address else None
-            app.include_router(bridge_router(bridge))
+            app.include_router(bridge_router(bridge, self._bridge_ordered))
             if options.preview_dir is not None:
                 shown = await stack.enter_async_context(PreviewProcess(options.preview_dir, preview).running())
                 paths = ServerPaths(self._server, bridge)
@@ -189,6 +189,11 @@ class Orchestrator:
         self._loop.restart(stream_id)
         with contextlib.suppress(BabelcastError):  # a full disk must not keep an operator from the air
             await self._store.call(Store.add_event, "restart_requested", stream_id, f"{who}: restart")
+
+    async def _bridge_ordered(self, order: Order, who: str) -> None:
+        with contextlib.suppress(BabelcastError):
+            await self._store.call(Store.add_event, "bridge_ordered", "bridge", f"{who}: {order}")
+        self._watch.poke()
 
     async def choose_destination(self, stream_id: str, name: str, enabled: bool, who: str) -> None:
         """Start or stop sending to a destination; outlives a restart."""

@@ -26,6 +26,7 @@ _T = TypeVar("_T")
 EventKind = Literal[
     "source_ready", "source_gone", "worker_started", "worker_stopped", "worker_failed", "worker_refused",
     "restart_requested", "destination_started", "destination_stopped", "controls_changed", "controls_reset",
+    "bridge_ordered",
 ]  # fmt: skip
 
 _metadata = sa.MetaData()

@@ -106,6 +106,7 @@ const KINDS = {
   destination_stopped: "destination stopped",
   controls_changed: "controls",
   controls_reset: "controls as in the config again",
+  bridge_ordered: "order",
 };
 
 const PLAIN = new Set(["source_ready", "controls_reset"]); // the kind says it all
