@@ -14,32 +14,26 @@ from tests.fakes.console_server import SCENES, FakeSource, console_server
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 
 
-async def shoot(browser: Browser, scene: str, folder: Path) -> None:
+async def shoot(browser: Browser, scene: str, size: str, folder: Path) -> None:
     source = FakeSource()
-    made = {"login": "live", "disconnected": "live", "light": "live"}.get(scene, scene)
-    SCENES[made](source)
+    SCENES[{"login": "live", "disconnected": "live", "light": "live"}.get(scene, scene)](source)
+    wide, tall = SIZES[size]
     async with console_server(source, token="secret-token" if scene == "login" else None) as (url, watch):
-        for size, (wide, tall) in SIZES.items():
-            context = await browser.new_context(
-                viewport={"width": wide, "height": tall}, device_scale_factor=1, has_touch=size == "phone"
-            )
-            page = await context.new_page()
-            page.on("console", lambda message: print(scene, message.type, message.text))
-            page.on("pageerror", lambda error: print(scene, "ERROR", error))
-            theme = "light" if scene == "light" else "dark"
-            await page.add_init_script(f"localStorage.operator = 'Ana'; localStorage.theme = '{theme}'")
-            at = "#~bridge" if scene.startswith("bridge") else ""
-            await page.goto(f"{url}/{at}")
-            await page.wait_for_timeout(10_000 if scene == "stalled" and size == "desktop" else 3_000)
-            if scene == "disconnected":
-                await context.set_offline(True)
-                watch.close()
-                await page.wait_for_timeout(2_500)
-            await page.screenshot(path=folder / f"{scene}-{size}.png")
-            if size == "phone" and scene != "disconnected":
-                await page.screenshot(path=folder / f"{scene}-{size}-whole.png", full_page=True)
-            await context.close()
-            watch._closing = False
+        context = await browser.new_context(viewport={"width": wide, "height": tall}, has_touch=size == "phone")
+        page = await context.new_page()
+        page.on("pageerror", lambda error: print(scene, "failed:", error))
+        theme = "light" if scene == "light" else "dark"
+        await page.add_init_script(f"localStorage.operator = 'Ana'; localStorage.theme = '{theme}'")
+        await page.goto(f"{url}/{'#~bridge' if scene.startswith('bridge') else ''}")
+        await page.wait_for_timeout(10_000 if scene == "stalled" else 3_000)
+        if scene == "disconnected":
+            await context.set_offline(True)
+            watch.close()
+            await page.wait_for_timeout(2_500)
+        await page.screenshot(path=folder / f"{scene}-{size}.png")
+        if size == "phone":
+            await page.screenshot(path=folder / f"{scene}-{size}-whole.png", full_page=True)
+        await context.close()
 
 
 async def main(folder: Path, scenes: list[str]) -> None:
@@ -47,7 +41,8 @@ async def main(folder: Path, scenes: list[str]) -> None:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium_binary(), args=["--no-sandbox"])
         for scene in scenes:
-            await shoot(browser, scene, folder)
+            for size in SIZES:
+                await shoot(browser, scene, size, folder)
         await browser.close()
 
 
