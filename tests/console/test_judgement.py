@@ -51,6 +51,7 @@ CASES: dict[str, tuple[Facts, tuple[str, str, str]]] = {
     "starting": (facts(stream(state="starting")), ("busy", "Starting", "")),
     "no answer": (facts(stream(state="lost"), unanswered_s=5.0), ("alarm", "No answer", "show/worker-silent")),
     "filling": (facts(stream(began=time.time() - 1)), ("busy", "Filling the delay", "")),
+    "nothing said": (facts(stream(said=0)), ("busy", "On air", "")),
     "breaker": (
         facts(stream(fallback="original", cause="breaker", backend_state="retrying")),
         ("warning", "Original sound on air", "show/es/breaker"),

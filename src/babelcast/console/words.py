@@ -85,6 +85,8 @@ def _on_air(facts: Facts) -> Headline:
     fallen = [target for target in facts.targets if target.fallback is not None]
     if not facts.dubs and not fallen:
         return Headline("ok", "On air", "not dubbed: no speech backend is set")
+    if not fallen and not any(_heard(target) for target in facts.targets):
+        return Headline("busy", "On air", "the first dubbed phrase is waited for")
     if not fallen:
         return Headline("ok", "Dub on air", "all is well")
     first = fallen[0]
@@ -171,7 +173,7 @@ def _speech(facts: Facts) -> Step:
         "Speech",
         "waiting",
         "listening",
-        "Say a few sentences in the source language. It takes some seconds; music alone is never recognised.",
+        "Say a few sentences in the source language; music alone is never recognised.",
     )
 
 
