@@ -231,8 +231,8 @@ def _delete(cluster: ClusterSettings) -> None:
 
     def delete() -> None:
         serve.delete(cluster.app)
-        if not serve.status().applications:
-            serve.shutdown()
+        if cluster.address is not None and not serve.status().applications:
+            serve.shutdown()  # a Ray of our own takes it along
 
     with contextlib.suppress(Exception):
         within(_REMOVE_S, f"{cluster.app} was not removed", delete)
