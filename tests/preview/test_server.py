@@ -16,6 +16,8 @@ from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from pydantic import SecretStr
 
 from babelcast.errors import PreviewError
+from babelcast.media_server.relay.client import RelayClient
+from babelcast.orchestrator.preview import ServerPaths
 from babelcast.preview.server import Previews
 from babelcast.preview.settings import PreviewSettings
 from babelcast.preview.wire import Offer, Watch
@@ -134,6 +136,19 @@ async def test_a_source_is_played_only_while_it_is_watched() -> None:
             assert previews.watch(Watch(path=IN, url=url)).state == "connecting"
             await until(lambda: previews.watch(Watch(path=IN, url=url)).state == "live", "it is played")
             await until(lambda: not previews.status().channels, "it is left alone after the grace")
+
+
+async def test_paths_are_kept_ready(tmp_path: Path) -> None:
+    async with (
+        relay_site(tmp_path) as (relay, site),
+        contextlib.aclosing(RelayClient(relay.api_url, relay.rtmp_url)) as server,
+    ):
+
+        async def live() -> bool:
+            return [each.state for each in (await site.process.status()).channels] == ["live"]
+
+        async with publishing(f"{relay.rtmp_url}/{IN}"), ServerPaths(server).kept_ready(site.process):
+            await until(live, "played, although nobody has looked")
 
 
 async def test_why_a_source_can_not_be_played_is_said() -> None:
