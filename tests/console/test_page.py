@@ -112,7 +112,8 @@ async def test_a_newcomer_is_told_what_to_type_and_sees_it_work() -> None:
         await expect(values.nth(0)).to_have_text("rtmp://127.0.0.1:1935/live/evening")
         source.add(FakeStream("evening"))
         watch.poke()
-        await expect(page.locator(".headline-title")).to_have_text("eveningDub on air")  # it was waited for
+        await expect(page.locator(".headline-name")).to_have_text("evening")  # it was waited for
+        await expect(page.locator(".headline-title")).to_have_text("Dub on air")
         await expect(page.locator(".way li[data-state=ok]")).to_have_count(5)
 
 
@@ -214,7 +215,7 @@ async def test_several_streams_and_languages_and_the_bridge() -> None:
     several(source)
     async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, "Ana") as page:
         await page.get_by_role("link", name="press-conference").click()
-        await expect(page.locator(".headline-title")).to_contain_text("press-conference")
+        await expect(page.locator(".headline-name")).to_have_text("press-conference")
         await page.get_by_role("button", name="de", exact=True).click()
         await expect(page.locator(".lines-head")).to_contain_text("German")
         await expect(page.locator(".download").nth(2)).to_have_attribute(
@@ -224,7 +225,7 @@ async def test_several_streams_and_languages_and_the_bridge() -> None:
         await expect(page.locator(".bridge-stage h1")).to_have_text("The bridge is live")
         await expect(page.locator(".bridge-stage")).to_contain_text("libx264")
         await page.go_back()
-        await expect(page.locator(".headline-title")).to_contain_text("press-conference")
+        await expect(page.locator(".headline-name")).to_have_text("press-conference")
 
 
 async def test_without_a_bridge_there_is_no_panel_for_it() -> None:

@@ -162,7 +162,7 @@ async def test_a_restart_of_the_server_is_survived(tone_clip: Path, tmp_path: Pa
     ):
         program, url = await first.enter_async_context(orchestrator(tmp_path, api, rtmp))
         async with opened(browser, url, "Ana", faults=["ERR_"]) as page, publishing(tone_clip, f"{rtmp}/live/show/in"):
-            await expect(page.locator(".headline-title")).to_have_text("showOn air")
+            await expect(page.locator(".headline-title")).to_have_text("On air")
             await page.get_by_role("button", name="Original audio now").click()
             await expect(page.locator(".air-original")).to_have_attribute("aria-pressed", "true")
             await page.evaluate("window.sameDocument = true")
@@ -180,6 +180,6 @@ async def test_a_restart_of_the_server_is_survived(tone_clip: Path, tmp_path: Pa
                 await expect(page.locator(".air-hint")).to_contain_text("Ana")
                 await page.get_by_role("button", name="Back to dub").click()
                 await expect(page.locator(".air-original")).to_have_attribute("aria-pressed", "false")
-                await expect(page.locator(".headline-title")).to_have_text("showOn air")
+                await expect(page.locator(".headline-title")).to_have_text("On air")
                 assert await page.evaluate("window.sameDocument")
                 print(f"the page was back {back_s:.2f} s after the server")

@@ -9,8 +9,8 @@ import { TONE_ICON } from "./rail.js";
 export function makeHeadline(page) {
   const sign = icon("off");
   const name = h("span", { class: "headline-name" });
-  const title = h("span", {});
-  const detail = h("p", { class: "headline-detail" });
+  const title = h("h1", { class: "headline-title" });
+  const detail = h("span", {});
   const since = h("span", { class: "figure-value" });
   const delay = h("span", { class: "figure-value" });
   const languages = h("div", { class: "languages", role: "group", "aria-label": "Language shown" });
@@ -21,7 +21,7 @@ export function makeHeadline(page) {
       "div",
       { class: "headline-row" },
       sign,
-      h("div", { class: "headline-words" }, h("h1", { class: "headline-title" }, name, title), detail),
+      h("div", { class: "headline-words" }, title, h("p", { class: "headline-detail" }, name, detail)),
       h("div", { class: "headline-figures" }, languages, h("div", { class: "figure" }, since, h("span", { class: "figure-name" }, "on air")), h("div", { class: "figure" }, delay, h("span", { class: "figure-name" }, "delay"))),
     ),
   );
@@ -42,7 +42,7 @@ export function makeHeadline(page) {
       text(title, stream.headline.title);
       const { source, targets } = stream.languages;
       text(detail, tone === "ok" ? `${language(source)} into ${targets.map(language).join(", ")}` : stream.headline.detail);
-      attr(detail, "title", stream.headline.detail);
+      attr(detail.parentNode, "title", detail.textContent);
       const target = stream.targets[page.language];
       text(since, target?.published_s ? duration(target.published_s) : DASH);
       text(delay, seconds(stream.delay.now ?? stream.delay.set));
