@@ -94,7 +94,7 @@ bench: setup ## Measure, and write bench/README.md again (minutes)
 	@$(BIN)/python bench/run.py
 
 bench-speech: setup ## Measure the speech service alone: error rate, chrF, lag, REST and WebSocket (7 minutes)
-	@$(BIN)/python bench/run.py --write speech speech_paths
+	@$(BIN)/python bench/run.py --write speech speech_paths batching
 
 listen: setup ## Six test programmes, separated and dubbed, as a page to listen to (build/listen; minutes)
 	@$(BIN)/python bench/listen/make.py

@@ -71,14 +71,20 @@ class Step:
     """Seconds in the engine a second of sound, waits for a batch among them: what admission counts."""
 
 
-def build_engine(folder: Path, asr: str, mt: str, device: str, kind: str, batch: int) -> Engine:
+def build_models(folder: Path, asr: str, mt: str) -> tuple[Path, Path]:
+    """Whisper's and the translator's folder; the translator answers :data:`_ANSWER_TOKENS` to everything."""
     width, layers, heads, words = _WHISPER[asr]
     heard = whisper(folder / f"faster-whisper-{asr}", width, layers, heads, words)
     width, layers, heads, words = _OPUS[mt]
     translated = opus(folder / "opus-mt-en-es", width=width, layers=layers, heads=heads, words=words)
-    believe_everything()
     # random weights never come to an end
     setattr(babelcast.sts.mt.ct2, "answer_limit", lambda tokens: _ANSWER_TOKENS)  # noqa: B010 - the bench's own rule
+    return heard, translated
+
+
+def build_engine(folder: Path, asr: str, mt: str, device: str, kind: str, batch: int) -> Engine:
+    heard, translated = build_models(folder, asr, mt)
+    believe_everything()
     return build(
         EngineSettings(
             f"faster-whisper:{heard}",

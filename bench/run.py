@@ -27,6 +27,7 @@ BENCHMARKS = {
     "console": "The operator's page",
     "speech": "The speech service with its offline chain",
     "speech_paths": "The speech service: REST and WebSocket, other engines, overhead",
+    "batching": "The speech service: batches against single calls",
     "ray_serve": "The speech service on Ray Serve",
 }
 TIMEOUT_S = {
@@ -40,6 +41,7 @@ TIMEOUT_S = {
     "console": 120,
     "speech": 400,
     "speech_paths": 240,
+    "batching": 120,
     "ray_serve": 300,
 }
 """Seconds for each: one that fails or hangs says so in its section, and the others go on."""

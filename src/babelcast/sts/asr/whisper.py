@@ -201,10 +201,10 @@ class WhisperEngine:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return self._load().languages
+        return self.passes().languages
 
     def preload(self) -> None:
-        self._load()
+        self.passes()
 
     def open(self, options: AsrOptions = AsrOptions()) -> WhisperRecognizer:  # noqa: B008 - frozen
         if self._closed:
@@ -224,7 +224,8 @@ class WhisperEngine:
             self._closed, self._model = True, None
         self._batcher.close()
 
-    def _load(self) -> WhisperPasses:
+    def passes(self) -> WhisperPasses:
+        """The model, loaded. Raises MissingDependencyError, SpeechUnavailableError."""
         with self._lock:
             if self._closed:
                 raise SpeechUnavailableError("the service is stopping", code="overloaded")
@@ -242,10 +243,10 @@ class WhisperEngine:
 
     def decode(self, request: Request) -> Hypothesis:
         """One pass, in a batch with those of other sessions. Blocks. Raises SpeechError."""
-        return self._batcher.call(self._load().prepare(request))
+        return self._batcher.call(self.passes().prepare(request))
 
     def _decode_batch(self, batch: list[Pass]) -> Answers[Hypothesis]:
-        return self._load().decode(batch)
+        return self.passes().decode(batch)
 
 
 def model_name(path: Path) -> str:

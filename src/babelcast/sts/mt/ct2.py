@@ -78,7 +78,7 @@ def layout(manifest: Manifest) -> Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class _Clause:
+class Clause:
     """``tokens``: the source's; ``forced``: what the answer begins with; ``limit``: its tokens at most."""
 
     tokens: list[str]
@@ -120,7 +120,7 @@ class Ct2Translator:
         self._loaded: _Loaded | None = None
         self._closed = False
         self.name = f"ctranslate2 ({manifest.name})"
-        self._batcher = BlockingBatcher(self.name, self._translate_batch, lambda clause: clause.limit, self._batch)
+        self._batcher = BlockingBatcher(self.name, self.translate_batch, lambda clause: clause.limit, self._batch)
 
     @property
     def batches(self) -> BatchStats:
@@ -138,16 +138,21 @@ class Ct2Translator:
         self._check(source, target)
         if not text.strip():
             return ""
+        clause = self.clause(text, source, target)
+        found = self._batcher.call(clause)
+        answer = [token for token in found[len(clause.forced) :] if not _SPECIAL.fullmatch(token)]
+        decoded: str = self._load().target.decode(answer)
+        return " ".join(decoded.replace("⁇", " ").split())
+
+    def clause(self, text: str, source: str, target: str) -> Clause:
+        """``text`` made ready for a batch."""
         loaded, layout = self._load(), self._layout
         pieces = loaded.source.encode(layout.text(text[:_MAX_TEXT], target), out_type=str)
         tokens = [*layout.head(source, target), *pieces[:_MAX_TOKENS], *loaded.tail]
-        forced = layout.forced(target)
-        found = self._batcher.call(_Clause(tokens, forced, answer_limit(len(tokens))))
-        answer = [token for token in found[len(forced) :] if not _SPECIAL.fullmatch(token)]
-        decoded: str = loaded.target.decode(answer)
-        return " ".join(decoded.replace("⁇", " ").split())
+        return Clause(tokens, layout.forced(target), answer_limit(len(tokens)))
 
-    def _translate_batch(self, batch: list[_Clause]) -> Answers[list[str]]:
+    def translate_batch(self, batch: list[Clause]) -> Answers[list[str]]:
+        """The answers' tokens, one call of the model: clauses with the same limit. Raises SpeechError."""
         try:
             results = self._load().translator.translate_batch(
                 [clause.tokens for clause in batch],
