@@ -92,6 +92,7 @@ def build_engine(folder: Path, asr: str, mt: str, device: str, kind: str, batch:
             (f"sherpa:{tone_voice(folder / 'vits-piper-tone')}",),
             Compute("cuda" if device == "cuda" else "cpu", kind),
             batch=BatchSettings(size=batch),
+            asr_batch=batch,
         )
     )
 

@@ -15,7 +15,7 @@ from tests.fakes.tiny_models import WHISPER_SAYS, many, opus, tone_voice, whispe
 
 from babelcast.cli.sts import command
 from babelcast.errors import ConfigError, MissingDependencyError, UnsupportedLanguageError
-from babelcast.sts.asr.whisper import WhisperEngine
+from babelcast.sts.asr.whisper import WhisperEngine, WhisperSettings
 from babelcast.sts.batching import BatchSettings
 from babelcast.sts.chain import ChainEngine
 from babelcast.sts.device import Compute
@@ -96,7 +96,7 @@ def test_sessions_at_once_share_the_models_calls(models: dict[str, Path], monkey
     # alone, so that there is something to compare with; together, each pass waits for its company
     said = {}
     for count, batch in ((1, BatchSettings(size=1)), (3, BatchSettings(size=3, wait_s=0.5))):
-        engine = chain(models, batch=batch)
+        engine = chain(models, batch=batch, asr_batch=batch.size)
         try:
             engine.preload()
             with ThreadPoolExecutor(count) as threads:
@@ -107,6 +107,27 @@ def test_sessions_at_once_share_the_models_calls(models: dict[str, Path], monkey
             engine.close()
     assert said[1][0] and said[3] == said[1] * 3
     assert asr.items > sum(asr.sizes) and mt.items > sum(mt.sizes)
+
+
+@pytest.mark.integration
+def test_on_a_cpu_only_translation_is_batched_unless_asked_for(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(settings: WhisperSettings) -> WhisperSettings:
+        asked.append(settings.batch.size)
+        return settings
+
+    monkeypatch.setattr(
+        "babelcast.sts.asr.whisper.WhisperEngine",
+        lambda name, compute, settings: WhisperEngine(name, compute, noted(settings)),
+    )
+    chain(models).close()
+    chain(models, asr_batch=4).close()
+    monkeypatch.setattr(Compute, "device_name", lambda self: "cuda")
+    chain(models).close()
+    assert asked == [1, 4, 8]
 
 
 @pytest.mark.integration

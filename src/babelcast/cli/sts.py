@@ -49,10 +49,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--threads", default=0, type=click.IntRange(0, 256), help="CPU threads of one model; 0: the library's.")
 @click.option(
     "--batch",
-    default=8,
-    show_default=True,
     type=click.IntRange(1, 256),
-    help="Clauses of several sessions that a neural engine takes as one batch; 1 joins none.",
+    help="Clauses of several sessions that a neural engine takes as one batch; 1 joins none. Default: 8, but "
+    "recognition on a CPU one by one.",
 )
 @click.option(
     "--batch-wait",
@@ -103,7 +102,7 @@ def command(
     device: Device,
     compute_type: str,
     threads: int,
-    batch: int,
+    batch: int | None,
     batch_wait_ms: float,
     workers: int,
     glossary: Path | None,
@@ -145,8 +144,8 @@ def command(
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     terms = load_glossary(glossary) if glossary else ()
     compute = Compute(device, compute_type, threads)
-    batches = BatchSettings(batch, batch_wait_ms / 1e3, workers)
-    settings = EngineSettings(asr, mt, tts, compute, batch=batches, terms=terms)
+    batches = BatchSettings(batch or BatchSettings().size, batch_wait_ms / 1e3, workers)
+    settings = EngineSettings(asr, mt, tts, compute, batch=batches, asr_batch=batch, terms=terms)
     session_s = max_session_hours * 3600 if max_session_hours else None
     limits = Limits(sessions=max_sessions, capacity=capacity, session_s=session_s)
     if use_ray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -51,13 +51,16 @@ class EngineSpec:
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """``batch``: how the calls of several sessions are joined in neural engines; where an engine can't join them
-    (sherpa-onnx), its ``workers`` are calls at once. ``spares``: pocketsphinx decoders kept loaded."""
+    (sherpa-onnx), its ``workers`` are calls at once. ``asr_batch``: passes that a recogniser joins; None: as many on a
+    GPU, and one on a CPU, where eight together take as long as one after the other (bench/batching.py), so that each
+    would only be later. ``spares``: pocketsphinx decoders kept loaded."""
 
     asr: str = "pocketsphinx"
     mt: tuple[str, ...] = ("apertium",)
     tts: tuple[str, ...] = ("espeak-ng",)
     compute: Compute = field(default_factory=Compute)
     batch: BatchSettings = field(default_factory=BatchSettings)
+    asr_batch: int | None = None
     spares: int = 1
     terms: tuple[Term, ...] = ()
 
@@ -117,7 +120,8 @@ def make_asr(settings: EngineSettings) -> AsrEngine:
     from babelcast.sts.asr.whisper import WhisperEngine, WhisperSettings
 
     name = spec.model if is_path(spec.model) else f"faster-whisper-{spec.model.removeprefix('faster-whisper-')}"
-    return WhisperEngine(name, settings.compute, WhisperSettings(batch=settings.batch))
+    size = settings.asr_batch or (settings.batch.size if settings.compute.device_name() == "cuda" else 1)
+    return WhisperEngine(name, settings.compute, WhisperSettings(batch=replace(settings.batch, size=size)))
 
 
 def make_translator(text: str, settings: EngineSettings) -> Translator:
