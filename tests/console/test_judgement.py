@@ -91,6 +91,8 @@ def test_the_steps_tick_themselves() -> None:
     quiet = facts(stream(said=0, spoken=False), recognised=None, heard_db=-96.0, silent_s=9.0)
     assert (states(quiet)["sound"], states(quiet)["speech"], states(quiet)["dub"]) == ("problem", "waiting", "waiting")
     assert set(states(facts(stream())).values()) == {"ok"}
+    for broken in (facts(stream(gone_at=time.time())), facts(stream(), stalled=True, still_s=9.0)):
+        assert [*states(broken).values()][:4] == ["problem", "off", "off", "off"]  # what was is not what is
 
 
 @pytest.mark.parametrize("case", CASES)

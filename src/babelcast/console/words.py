@@ -59,7 +59,7 @@ def headline(facts: Facts) -> Headline:
     if view.state == "refused":
         return Headline("alarm", "Can't be dubbed", view.last_error or "its log says why")
     if facts.source == "lost":
-        gone = f"the encoder went away {view.source_gone_s or 0:.0f} s ago"
+        gone = f"gone for {view.source_gone_s or 0:.0f} s"
         shown = {"slate": "viewers see the slate", "hold": "viewers see its last picture"}
         return Headline(
             "alarm", "Source lost", f"{gone}; {shown.get((status and status.source_loss) or '', 'waiting')}"
@@ -123,7 +123,7 @@ def _stream(facts: Facts) -> Step:
 
 def _pictures(facts: Facts) -> Step:
     status = facts.status
-    if facts.source == "off" or status is None:
+    if facts.source != "live" or status is None:
         return Step("pictures", "Pictures", "off", "–")
     if status.video_caps is not None:
         return Step("pictures", "Pictures", "ok", _size(status.video_caps) or "H.264")
@@ -142,7 +142,7 @@ def _size(caps: str) -> str | None:
 
 def _sound(facts: Facts) -> Step:
     status = facts.status
-    if facts.source == "off" or status is None:
+    if facts.source != "live" or status is None:
         return Step("sound", "Sound", "off", "–")
     if status.audio_caps is None:
         known = status.video_caps is not None and status.source_seconds > 5
@@ -157,7 +157,7 @@ def _sound(facts: Facts) -> Step:
 
 
 def _speech(facts: Facts) -> Step:
-    if facts.source == "off" or facts.status is None:
+    if facts.source != "live" or facts.status is None:
         return Step("speech", "Speech", "off", "–")
     if not facts.dubs:
         return Step("speech", "Speech", "skipped", "not dubbed")

@@ -139,7 +139,7 @@ export function makeFacts(page) {
       set(1, breakers.length ? CLOSED[(bad ?? breakers[0]).state] : DASH, bad?.reason ?? (breakers.some((each) => each.opened) ? `opened ${breakers.reduce((sum, each) => sum + each.opened, 0)} times` : ""), bad ? "alarm" : null);
       set(2, target ? (target.fallback ?? "none") : DASH, target ? `${duration(target.fallback_s)} in all` : "", target?.fallback ? (target.cause === "operator" ? "notice" : "warning") : null);
       set(3, target ? target.segments - target.dropped : DASH, target?.dropped ? `${target.dropped} came too late` : "spoken", target?.dropped > 0.1 * target?.segments ? "notice" : null);
-      set(4, target ? money(target.cost) : DASH, target?.cost === undefined ? "nothing is charged" : "by the price list");
+      set(4, target ? money(target.cost) : DASH, target?.cost === undefined ? "not charged" : "by the price list");
       set(5, stream ? bitrate(stream.source.kbps) : DASH, target ? bitrate(target.kbps) : "");
     },
   };
