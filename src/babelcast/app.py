@@ -16,7 +16,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from babelcast.bridge.settings import load as load_bridge_settings
-from babelcast.config import Config, Listen
+from babelcast.config import Audio, Config, Listen
 from babelcast.errors import ConfigError, MediaServerError
 from babelcast.media_server.base import MediaServer
 from babelcast.media_server.install import ensure_mediamtx, find_mediamtx
@@ -106,11 +106,8 @@ async def running(config: Config, launch: Launch, say: Say) -> AsyncIterator[App
             egress=EgressProcess(launch.state_dir, orphans="die"),
         )
         await stack.enter_async_context(orchestrator.running())
-        if bridge is not None:  # after the orchestrator, which sees its stream come and go
-            assert config.bridge.env_file is not None
-            say("starting the media bridge")
-            child = _bridge(config.bridge.env_file, bridge, launch)
-            await stack.enter_async_context(child.running())
+        # after the orchestrator, which sees the bridge's stream come and go
+        await stack.enter_async_context(_bridge_and_its_sound(config, bridge, speech, launch, say))
         rtmp = server.publish_url("").rstrip("/")
         yield App(server.name, rtmp, orchestrator.api_url)
 
@@ -240,6 +237,35 @@ def _bridge_address(config: Config) -> BridgeAddress | None:
     if config.bridge.env_file is None:
         return None
     return BridgeAddress(f"http://127.0.0.1:{free_port()}", SecretStr(secrets.token_urlsafe(32)))
+
+
+@contextlib.asynccontextmanager
+async def _bridge_and_its_sound(
+    config: Config, bridge: BridgeAddress | None, speech: Mapping[BackendKind, str], launch: Launch, say: Say
+) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as stack:
+        if config.audio is not None:
+            say("starting the audio endpoint")
+            url = speech.get("sts") or speech.get("tone") or config.speech.url
+            await stack.enter_async_context(_audio(config.audio, url, config.speech.token, launch).running())
+        if config.bridge.env_file is not None:
+            assert bridge is not None
+            say("starting the media bridge")
+            await stack.enter_async_context(_bridge(config.bridge.env_file, bridge, launch).running())
+        yield
+
+
+def _audio(settings: Audio, speech_url: str | None, speech_token: SecretStr | None, launch: Launch) -> Child:
+    port = settings.port or free_port(settings.host)
+    secrets = {
+        "AUDIO_TOKEN": settings.token,
+        "AUDIO_STREAM_TOKEN": settings.stream_token,
+        "AUDIO_STS_TOKEN": speech_token,
+    }
+    env = {name: secret.get_secret_value() if secret else "" for name, secret in secrets.items()}
+    argv = ["audio", "--host", settings.host, "--port", str(port)]
+    health_url = f"http://{_reachable(settings.host)}:{port}/healthz"
+    return _our_child("audio endpoint", argv, health_url, launch, env | {"AUDIO_STS_URL": speech_url or ""})
 
 
 def _bridge(env_file: Path, address: BridgeAddress, launch: Launch) -> Child:

@@ -37,6 +37,7 @@ from babelcast.spec import (
 MediaServerChoice = Literal["auto", "mediamtx", "relay"]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -237,6 +238,23 @@ class Bridge(_Section):
         return self
 
 
+class Audio(_Section):
+    """The bridge's audio endpoint, run by ``babelcast up`` where this section is there."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9000
+    token: SecretStr | None = None
+    """Asked of everybody but listeners."""
+    stream_token: SecretStr | None = None
+    """Asked of listeners."""
+
+    @model_validator(mode="after")
+    def _token_beyond_loopback(self) -> Audio:
+        if self.host not in LOOPBACK and self.token is None:
+            raise ValueError("host opens the audio endpoint to the network: set token as well")
+        return self
+
+
 class Limits(_Section):
     """Bounds of one machine."""
 
@@ -254,6 +272,7 @@ class Config(_Section):
     gemini: Gemini = Gemini()
     openai: OpenAi = OpenAi()
     bridge: Bridge = Bridge()
+    audio: Audio | None = None
     api_token: SecretStr | None = None
     state_dir: Path | None = None
     """Where the state database and the workers' files live; ``~/.local/state/babelcast`` by default."""
@@ -264,7 +283,7 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _token_beyond_loopback(self) -> Config:
-        if self.listen.api_host not in {"127.0.0.1", "::1", "localhost"} and self.api_token is None:
+        if self.listen.api_host not in LOOPBACK and self.api_token is None:
             raise ValueError("listen.api_host opens the API to the network: set api_token as well")
         return self
 

@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from babelcast.media_server.mediamtx import Ports, run_mediamtx
 from tests.bridge.rig import (
     BACKUP_KEY,
     FPS,
@@ -30,6 +32,8 @@ from tests.bridge.rig import (
     to,
     until,
 )
+from tests.conftest import mediamtx_binary
+from tests.e2e.programs import ffmpeg
 from tests.fakes.rtmp_destination import FakeDestination
 
 pytestmark = [pytest.mark.e2e]
@@ -211,3 +215,82 @@ async def test_the_command_ends_in_time_and_leaves_nothing(tmp_path: Path) -> No
     assert KEY not in ours_only and PASSPHRASE not in ours_only
     assert "bridge" not in "\n".join(line for line in arguments_of_children().splitlines() if "ffmpeg" in line)
     assert primary.sessions[0].said_goodbye
+
+
+async def _on_air(settings: dict[str, str], seconds: float = 2.0) -> tuple[list[int], list[int], str | None]:
+    """What a destination got of a source that the bridge calls: brightness, loudness, and the source's last error."""
+    primary = FakeDestination()
+    async with primary.listening(), bridging(settings | to(primary)) as bridge:
+        await until(lambda: bridge.status().state == "live" and bool(primary.sessions), 40)
+        session = primary.sessions[0]
+        count = len(pictures(session))
+        await until(lambda: len(pictures(session)) > count + seconds * FPS)
+        error = bridge.status().source.last_error
+    return brightness(session.messages), loudness(session.messages), error
+
+
+@pytest.mark.parametrize("encoder", ["x264", "copy"])
+async def test_a_file_is_sent_over_and_over(encoder: str, tmp_path: Path) -> None:
+    clip = tmp_path / "white.mp4"
+    words = f"-f lavfi -i color=white:s=320x180:r={FPS} -f lavfi -i sine=frequency=440 -t 1.2 -c:v libx264 -pix_fmt"
+    words += f" yuv420p -preset ultrafast -g {FPS} -bf 0 -c:a aac -ar 48000 -ac 2"
+    ffmpeg(*words.split(), clip)
+    seen, heard, error = await _on_air({"SOURCE_URL": str(clip), "VIDEO_ENCODER": encoder}, 3.0)
+    assert max(seen) > 200 and max(heard) > 1_000 and error is None
+
+
+@pytest.mark.mediamtx
+@pytest.mark.parametrize("kind", ["rtsp", "rtmp", "srt"])
+async def test_a_source_that_is_called_by_every_protocol(kind: Literal["rtsp", "rtmp", "srt"]) -> None:
+    binary = mediamtx_binary()
+    assert binary
+    async with run_mediamtx(Path(binary), Ports()) as server:
+        words = f"ffmpeg -v error -nostdin -re -f lavfi -i color=white:s=320x180:r={FPS} -f lavfi -i sine=frequency=440"
+        words += f" -c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 0 -g {FPS} -c:a aac -ac 2 -f flv"
+        process = _started([*words.split(), server.publish_url("live/cam/in")])
+        try:
+            seen, heard, _ = await _on_air({"SOURCE_URL": server.read_url("live/cam/in", kind)})
+        finally:
+            process.kill()
+            process.communicate()
+    assert max(seen) > 200 and max(heard) > 1_000
+
+
+async def test_the_programme_is_recorded_in_files_and_the_oldest_go(tmp_path: Path) -> None:
+    folder = tmp_path / "100 % ours"
+    ours, theirs = _srt(free_udp_port())
+    settings = {"SRT_URL": ours, "RECORD": str(folder), "RECORD_MINUTES": "0.02", "RECORD_KEEP_GB": "0.00012"}
+    async with bridging(settings) as bridge:
+        bridge.recorder._look_s = 0.2
+        with publisher(theirs):
+            await until(lambda: bridge.status().recording.state == "recording")
+            first = sorted(folder.iterdir())[0]
+            await until(lambda: not first.exists(), 30)
+            status = bridge.status().recording
+            assert status.files >= 1 and 0 < status.bytes < 400_000
+            await until(lambda: bridge.status().state == "live")
+            await until(lambda: len(sorted(folder.iterdir())) > 1)
+        await bridge.stop()
+        await until(lambda: bridge.status().recording.state == "off")
+    for file in sorted(folder.iterdir()):
+        ffmpeg("-i", file, "-f", "null", "-")
+    assert "ffmpeg" not in arguments_of_children()
+
+
+async def test_a_folder_that_can_not_be_written_to_is_an_alert_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    primary = FakeDestination()
+    async with primary.listening(), bridging({"RECORD": str(tmp_path / "file")} | to(primary)) as bridge:
+        await until(lambda: any(each.name == "recording" for each in bridge.status().alerts))
+        await until(lambda: bool(primary.sessions) and len(pictures(primary.sessions[0])) > FPS)
+        assert "can't write to" in bridge.status().alerts[0].message
+
+
+async def test_the_slate_may_be_a_picture(tmp_path: Path) -> None:
+    image = tmp_path / "white.png"
+    ffmpeg("-f", "lavfi", "-i", "color=white:s=64x36", "-frames:v", "1", image)
+    primary = FakeDestination()
+    async with primary.listening(), bridging({"SLATE_IMAGE": str(image)} | to(primary)) as bridge:
+        await until(lambda: bridge.status().state == "slate" and bool(primary.sessions))
+        await until(lambda: len(pictures(primary.sessions[0])) > FPS)
+    assert max(brightness(primary.sessions[0].messages)) > 200

@@ -42,6 +42,8 @@ def breaches(status: BridgeStatus, settings: BridgeSettings, now: datetime) -> d
             found["bitrate"] = f"{bitrate:.0f} kb/s go out, fewer than {settings.alert_min_bitrate / 1_000:.0f}"
         if fps < settings.alert_min_fps:
             found["fps"] = f"{fps:.1f} pictures a second, fewer than {settings.alert_min_fps:g}"
+    if status.recording.state == "retrying":
+        found["recording"] = f"nothing is recorded: {status.recording.last_error}"
     for each in status.destinations if settings.alert_destination_after else ():
         if each.state not in ("live", "stopped"):
             found[f"destination:{each.name}"] = f"destination {each.name} is not live: {each.last_error or each.state}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -140,6 +141,17 @@ def sound(address: str, pipe: int) -> list[str]:
         *("ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "level+warning", "-fflags", "nobuffer"),
         *source,
         *("-map", "0:a:0", "-flush_packets", "1", *_SOUND_IN, "pipe:1"),
+    ]
+
+
+def record(feed_url: str, folder: Path, minutes: float) -> list[str]:
+    """Copies the programme into files of ``minutes``. FLV, because a file that was cut off can be played, and because
+    the source's pictures and the slate's may have headers of their own."""
+    pattern = str(folder.absolute()).replace("%", "%%") + "/bridge-%Y%m%d-%H%M%S.flv"
+    return [
+        *("ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "level+warning", "-rw_timeout", "15000000"),
+        *("-i", feed_url, "-map", "0", "-c", "copy", "-f", "segment", "-segment_format", "flv"),
+        *("-segment_time", f"{minutes * 60:g}", "-reset_timestamps", "1", "-strftime", "1", f"file:{pattern}"),
     ]
 
 

@@ -40,6 +40,8 @@ class BridgeMetrics(Collector):
             ("bridge_bitrate_out_bits_per_second", "The programme", encoder.bitrate_kbps * 1_000),
             ("bridge_fps", "Pictures a second of the programme", encoder.fps),
             ("bridge_encoder_speed", "1 is real time", encoder.speed),
+            ("bridge_recording", "1 while the programme is recorded", float(status.recording.state == "recording")),
+            ("bridge_recording_bytes", "What is kept of it", float(status.recording.bytes)),
             ("bridge_alerts", "Alerts raised now", float(len(status.alerts))),
         ):
             yield GaugeMetricFamily(gauge, text, value)

@@ -14,9 +14,10 @@ from babelcast.bridge.alerts import Alarms, Webhook, breaches
 from babelcast.bridge.encoder import choose_encoder
 from babelcast.bridge.events import Events
 from babelcast.bridge.programme import Programme
+from babelcast.bridge.recorder import Recorder, Recording
 from babelcast.bridge.settings import NAMES, BridgeSettings, load, read_env_file
 from babelcast.bridge.sound import Sound
-from babelcast.bridge.status import BridgeState, BridgeStatus, EncoderStatus, SoundStatus, SourceStatus
+from babelcast.bridge.status import BridgeState, BridgeStatus, EncoderStatus, RecordingStatus, SoundStatus, SourceStatus
 from babelcast.egress.fleet import Fleet
 from babelcast.egress.handler import EgressHandler
 from babelcast.egress.settings import EgressSettings
@@ -91,6 +92,13 @@ def deliveries(settings: BridgeSettings, feed_url: str) -> tuple[Delivery, ...]:
     )
 
 
+def recording_of(settings: BridgeSettings) -> Recording | None:
+    """Pure."""
+    if settings.record is None:
+        return None
+    return Recording(settings.record, settings.record_minutes, round(settings.record_keep_gb * 1e9))
+
+
 class Bridge:
     """Use as ``async with Bridge.running(file) as bridge``. Methods may be called at any time, one takes effect after
     the other."""
@@ -102,6 +110,7 @@ class Bridge:
         self.settings = file.load()
         self._file = file
         self._feed_url = f"{relay.rtmp_url}/{FEED}"
+        self.recorder = Recorder(self._feed_url)
         self._alarms = Alarms()
         slates = SlateCache()
         egress = egress or EgressSettings(slate_hold_s=_SLATE_HOLD_S)
@@ -139,6 +148,7 @@ class Bridge:
         parts = [
             asyncio.create_task(bridge._fleet.run(), name="bridge destinations"),
             asyncio.create_task(bridge.sound.run(), name="bridge sound"),
+            asyncio.create_task(bridge.recorder.run(), name="bridge recorder"),
             asyncio.create_task(bridge.webhook.run(), name="bridge webhook"),
             asyncio.create_task(bridge._tick_forever(), name="bridge clock"),
         ]
@@ -161,6 +171,7 @@ class Bridge:
     async def stop(self) -> None:
         async with self._lock:
             self._fleet.want(())
+            self.recorder.use(None)
             await self._end_programme()
             self.sound.use("silence")
             self._failed = False
@@ -183,6 +194,7 @@ class Bridge:
             if self._task is None:
                 return
             self._fleet.want(deliveries(self.settings, self._feed_url))
+            self.recorder.use(recording_of(self.settings))
             sound = self.settings.audio_source.get_secret_value()
             mapped = (sound == "input") != (before.audio_source.get_secret_value() == "input")
             if mapped or any(getattr(before, name) != getattr(self.settings, name) for name in _PROGRAMME_FIELDS):
@@ -226,6 +238,7 @@ class Bridge:
         self._task.add_done_callback(self._ended)
         self.sound.use(self.settings.audio_source.get_secret_value())
         self._fleet.want(deliveries(self.settings, self._feed_url))
+        self.recorder.use(recording_of(self.settings))
         log.info("started with %s", self._encoder)
         self._tick()
 
@@ -288,6 +301,13 @@ class Bridge:
                 speed=figures.speed if figures else 0.0,
             ),
             destinations=self.destinations(),
+            recording=RecordingStatus(
+                state=self.recorder.state,
+                folder=str(settings.record) if settings.record else None,
+                files=self.recorder.files,
+                bytes=self.recorder.bytes,
+                last_error=self.recorder.last_error,
+            ),
             alerts=self._alarms.raised,
         )
 

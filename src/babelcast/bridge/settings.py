@@ -59,6 +59,12 @@ class BridgeSettings(BaseModel):
     backoff_first: Seconds = 0.5
     backoff_max: Seconds = 10.0
     autostart: Literal["on", "off"] = "on"
+    record: Path | None = None
+    """A folder for a recording of the programme."""
+    record_minutes: float = Field(default=10.0, gt=0, le=1440)
+    """Of one file."""
+    record_keep_gb: float = Field(default=20.0, gt=0)
+    """Of all files; then the oldest is removed."""
     alert_webhook_url: SecretStr | None = None
     alert_min_bitrate: int = Field(default=0, ge=0)
     """Bits per second out; 0 is off, as with the next three."""

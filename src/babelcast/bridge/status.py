@@ -57,9 +57,20 @@ class EncoderStatus(_Shown):
     speed: float
 
 
+RecordingState = Literal["off", "connecting", "recording", "retrying"]
+
+
+class RecordingStatus(_Shown):
+    state: RecordingState = "off"
+    folder: str | None = None
+    files: int = 0
+    bytes: int = 0
+    last_error: str | None = None
+
+
 class Alert(_Shown):
     name: str
-    """``source``, ``bitrate``, ``fps`` or ``destination:NAME``."""
+    """``source``, ``bitrate``, ``fps``, ``recording`` or ``destination:NAME``."""
     message: str
     since: datetime
 
@@ -76,6 +87,7 @@ class BridgeStatus(_Shown):
     sound: SoundStatus
     encoder: EncoderStatus
     destinations: tuple[DestinationStatus, ...]
+    recording: RecordingStatus = RecordingStatus()
     alerts: tuple[Alert, ...]
 
 

@@ -261,6 +261,7 @@ class Views:
 def secrets_of(config: Config) -> tuple[str, ...]:
     """Every secret of the config, longest first. Very short ones are left out: masking ``a`` would mask all."""
     found = {config.api_token, config.speech.token, config.bridge.token}
+    found |= {config.audio.token, config.audio.stream_token} if config.audio else set()
     found |= {destination.key for stream in config.streams.values() for destination in stream.destinations}
     values = {secret.get_secret_value() for secret in found if secret is not None}
     return tuple(sorted((value for value in values if len(value) >= 4), key=len, reverse=True))
