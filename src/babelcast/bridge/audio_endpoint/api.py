@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hmac
 import http
+import json
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -13,9 +15,9 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import SecretStr, ValidationError
 
-from babelcast.bridge.audio_endpoint.endpoint import Endpoint, Full
+from babelcast.bridge.audio_endpoint.endpoint import Endpoint
 from babelcast.bridge.audio_endpoint.formats import ACCEPT_POST, ACCEPTED, UnsupportedFormat, format_of
-from babelcast.bridge.audio_endpoint.listeners import Stuck
+from babelcast.bridge.audio_endpoint.listeners import Full, Stuck
 from babelcast.bridge.audio_endpoint.metrics import AudioMetrics
 from babelcast.bridge.audio_endpoint.producer import Replaced, Silent, Undecodable
 from babelcast.bridge.audio_endpoint.settings import Mix
@@ -46,8 +48,6 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None, **m
     """Problem details (RFC 9457)."""
     document = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status}
     document |= {"detail": redact(detail), **members}
-    import json
-
     text = json.dumps(document)
     return web.Response(text=text, status=status, headers=headers, content_type="application/problem+json")
 
@@ -63,7 +63,8 @@ def create_app(endpoint: Endpoint) -> web.Application:
         try:
             return await handler(request)
         except web.HTTPException as error:
-            return problem(error.status, error.reason)
+            allowed = error.headers.get("Allow")
+            return problem(error.status, error.reason, {"Allow": allowed} if allowed else None)
         except BabelcastError as error:
             return _problem_of(error)
 
@@ -112,23 +113,21 @@ class _Routes:
         return web.json_response({"received_bytes": count, "content_type": form.name})
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        self._endpoint.check_listener()
         headers = {"Content-Type": "audio/aac", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         response = web.StreamResponse(headers=headers)
         transport = request.transport
         sock = transport.get_extra_info("socket") if transport else None
         if sock is not None:
-            import socket
-
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        await response.prepare(request)
-        try:
-            with contextlib.suppress(ConnectionResetError):
-                await self._endpoint.listeners.follow(response.write)
-        except Stuck as error:
-            log.warning("a listener is dropped: %s", error)
-            if transport is not None:
-                transport.abort()
+        with self._endpoint.listeners.place():
+            try:
+                with contextlib.suppress(ConnectionResetError):
+                    await response.prepare(request)
+                    await self._endpoint.listeners.follow(response.write)
+            except Stuck as error:
+                log.warning("a listener is dropped: %s", error)
+                if transport is not None:
+                    transport.abort()
         return response
 
     async def say(self, request: web.Request) -> web.Response:
@@ -147,8 +146,6 @@ class _Routes:
 
     async def change_mix(self, request: web.Request) -> web.Response:
         """JSON merge patch (RFC 7396), but that null is the default."""
-        import json
-
         try:
             changes = json.loads(await request.read())
             if not isinstance(changes, dict):

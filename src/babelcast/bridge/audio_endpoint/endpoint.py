@@ -15,12 +15,11 @@ from pydantic import BaseModel, ConfigDict
 
 from babelcast.bridge.audio_endpoint.aac import AacEncoder
 from babelcast.bridge.audio_endpoint.formats import Format
-from babelcast.bridge.audio_endpoint.listeners import Listeners
+from babelcast.bridge.audio_endpoint.listeners import Full, Listeners
 from babelcast.bridge.audio_endpoint.mixer import BLOCK, FALL, Mixer
 from babelcast.bridge.audio_endpoint.producer import Producer, Undecodable
 from babelcast.bridge.audio_endpoint.settings import AudioSettings, Mix
 from babelcast.bridge.audio_endpoint.speech import Speaker
-from babelcast.errors import BabelcastError
 from babelcast.units import RATE, Pcm
 
 log = logging.getLogger(__name__)
@@ -29,10 +28,6 @@ _BLOCKS = 2
 """Of 20 ms, in a step of the clock: listeners are woken 25 times a second."""
 _STEP_S = _BLOCKS * BLOCK / RATE
 _MOST_BEHIND_S = 0.5
-
-
-class Full(BabelcastError):
-    """There are enough producers, or listeners."""
 
 
 class _Shown(BaseModel):
@@ -91,9 +86,8 @@ class Endpoint:
     def __init__(self, settings: AudioSettings, session: aiohttp.ClientSession) -> None:
         self.settings = settings
         self.speaker = Speaker(settings, session)
-        self.listeners = Listeners(round(settings.backlog_s / _STEP_S), settings.stuck_s)
+        self.listeners = Listeners(round(settings.backlog_s / _STEP_S), settings.stuck_s, settings.max_listeners)
         self.mixer = Mixer(Mix())
-        self.refused = 0
         self.undecodable = 0
         self._encoder = AacEncoder(settings.bitrate)
         self._producers: set[Producer] = set()
@@ -116,7 +110,7 @@ class Endpoint:
                 clock.cancel()
                 await asyncio.gather(clock, return_exceptions=True)
 
-    # producers and listeners
+    # producers
 
     async def ingest(self, form: Format, body: AsyncIterator[bytes], *, live: bool) -> int:
         """Hear ``body`` to its end. Returns its bytes. Raises Full, and as :meth:`Producer.run`."""
@@ -151,12 +145,6 @@ class Endpoint:
         if producer is not None:
             self._trimmed_s += producer.queue.trimmed_s
             self._underruns += producer.queue.underruns
-
-    def check_listener(self) -> None:
-        """Raises Full where one more would be too many."""
-        if self.listeners.count >= self.settings.max_listeners:
-            self.refused += 1
-            raise Full(f"{self.listeners.count} listen already")
 
     # the clock
 
@@ -233,7 +221,7 @@ class Endpoint:
             undecodable=self.undecodable,
             listeners=self.listeners.count,
             max_listeners=self.settings.max_listeners,
-            listeners_refused=self.refused,
+            listeners_refused=self.listeners.refused,
             listeners_dropped=self.listeners.dropped,
             listeners_skipped=self.listeners.skipped,
             late_steps=self._late,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 
 import aiohttp
 import numpy as np
@@ -66,7 +67,7 @@ class Speaker:
                 while not answer.content.at_eof() and len(data) < _MOST_BYTES:
                     data += await answer.content.read(_MOST_BYTES - len(data))
                 if answer.status != 200:
-                    raise await _refused(answer.status, data)
+                    raise _refused(answer.status, data)
             found = SpeakResponse.model_validate_json(data)
             samples = from_s16le(base64.b64decode(found.audio, validate=True), 1)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -77,9 +78,7 @@ class Speaker:
         return resampled
 
 
-async def _refused(status: int, data: bytes) -> SpeechError:
-    import json
-
+def _refused(status: int, data: bytes) -> SpeechError:
     try:
         problem = json.loads(data)
         code, detail = str(problem["code"]), str(problem["detail"])
