@@ -244,7 +244,7 @@ async def test_a_file_is_sent_over_and_over(encoder: str, tmp_path: Path) -> Non
 async def test_a_source_that_is_called_by_every_protocol(kind: Literal["rtsp", "rtmp", "srt"]) -> None:
     binary = mediamtx_binary()
     assert binary
-    async with run_mediamtx(Path(binary), Ports()) as server:
+    async with run_mediamtx(Path(binary), Ports(srt=0)) as server:
         words = f"ffmpeg -v error -nostdin -re -f lavfi -i color=white:s=320x180:r={FPS} -f lavfi -i sine=frequency=440"
         words += f" -c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 0 -g {FPS} -c:a aac -ac 2 -f flv"
         process = _started([*words.split(), server.publish_url("live/cam/in")])

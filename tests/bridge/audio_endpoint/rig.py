@@ -76,6 +76,13 @@ def runs(heard: list[int]) -> list[tuple[int, int]]:
     return [each for each in found if each[1] >= 2]
 
 
+def order(heard: list[int]) -> list[int]:
+    """The frequencies in the order in which they were heard; a stall of the busy machine amid one is none of
+    a test's business."""
+    found = [each for each, _ in runs(heard) if each]
+    return [each for at, each in enumerate(found) if at == 0 or found[at - 1] != each]
+
+
 @contextlib.asynccontextmanager
 async def listening(rig: Rig, params: dict[str, str] | None = None) -> AsyncIterator[Listener]:
     """From the block's beginning to its end."""
