@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from babelcast.audio.clicks import find_clicks
 from babelcast.rtmp.message import MessageType
+from tests.e2e.faults.measure import decoded
 from tests.e2e.programs import Up, config_text, publishing, until, up
 from tests.fakes.rtmp_destination import FakeDestination, Session
 
@@ -61,6 +63,7 @@ async def test_a_killed_worker_costs_less_than_its_delay(
         print(f"{server}: killed at {DELAY_S:g} s delay: gaps of the programme {gaps}, dub again after {dub_s:.1f} s")
         record_property("gaps", str(gaps))
         assert platform.attempts == 1, "the same session"
+        assert find_clicks(decoded(session, tmp_path), coded=True) == []
         at_once = [length for begin, length in gaps if begin < 3]
         later = [length for begin, length in gaps if begin >= 3]
         assert len(at_once) == 1 and at_once[0] < 3, "the next worker does not wait for its delay"

@@ -106,7 +106,7 @@ def slope(samples: Sequence[Sample]) -> float:
 
 def role_of(command: str) -> str:
     """``python -m babelcast worker …`` is ``worker``."""
-    found = re.search(r"-m babelcast (\w+)", command)
+    found = re.search(r"-m babelcast ([\w-]+)", command)
     return found[1] if found else Path(command.split(" ")[0]).name
 
 
@@ -122,7 +122,10 @@ def take_samples(processes: dict[int, str], at_s: float, lives: dict[int, Life])
                 sum(1 for _ in (folder / "fd").iterdir()),
                 int(status["Threads"]),
             )
-            lives.setdefault(pid, Life(role_of(command), pid)).samples.append(sample)
+            role = role_of(command)
+            if pid not in lives or lives[pid].role != role:  # a spare worker that has become one begins a new life
+                lives[pid] = Life(role, pid)
+            lives[pid].samples.append(sample)
 
 
 def table(found: Sequence[Growth]) -> str:

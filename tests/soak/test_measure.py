@@ -51,3 +51,11 @@ def test_processes_are_read_by_what_they_are() -> None:
     take_samples({os.getpid(): "python -m babelcast up", 2**22 + 1: "gone"}, 1.0, lives)
     [life] = lives.values()
     assert life.role == "up" and life.samples[0].rss_mib > 5 and life.samples[0].fds > 2
+
+
+def test_a_spare_that_becomes_a_worker_begins_anew() -> None:
+    lives: dict[int, Life] = {}
+    mine = os.getpid()
+    for at_s, command in enumerate(("spare-worker ___", "spare-worker ___", "worker --spec a", "worker --spec a")):
+        take_samples({mine: f"python -m babelcast {command}"}, float(at_s), lives)
+    assert lives[mine].role == "worker" and [sample.at_s for sample in lives[mine].samples] == [2.0, 3.0]
