@@ -133,7 +133,7 @@ class Soak:
             return await answer.json()
 
     async def good(self) -> bool:
-        """The source on air, both destinations live, and the producer heard."""
+        """The source on air and recorded, both destinations live, and the producer heard."""
         try:
             status = await self.ask("GET", f"{self.api}/api/streaming/status")
             audio = await self.ask("GET", f"{self.audio}/status")
@@ -141,6 +141,7 @@ class Soak:
             return False
         live_now = {each["name"] for each in status["destinations"] if each["state"] == "live"}
         heard = status["sound"]["state"] == "live" and audio["bed"]["state"] == "live"
+        heard = heard and status["recording"]["state"] == "recording"
         return bool(status["state"] == "live" and live_now == {"primary", "backup"} and heard)
 
     async def endpoint_forever(self) -> None:
@@ -339,6 +340,9 @@ async def soaked(args: argparse.Namespace, folder: Path) -> list[str]:
             "PRIMARY_STREAM_KEY": KEY,
             "BACKUP_RTMP_URL": backup.url,
             "BACKUP_STREAM_KEY": BACKUP_KEY,
+            "RECORD": str(folder / "recordings"),
+            "RECORD_MINUTES": "0.5",
+            "RECORD_KEEP_GB": "0.01",
         }
         env_file = folder / "media.env"
         env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
