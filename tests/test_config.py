@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from babelcast.config import load_config, parse_config
+from babelcast.config_file import load_config, parse_config
 from babelcast.errors import ConfigError
 
 pytestmark = pytest.mark.unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from babelcast.config import parse_config
+from babelcast.config_file import parse_config
 from babelcast.errors import ConfigError
 from babelcast.media_server.base import PathInfo
 from babelcast.orchestrator.desired import Settings, worker_spec

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from babelcast.config import parse_config
+from babelcast.config_file import parse_config
 from babelcast.media_server.install import VERSION
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -10,7 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from babelcast.config import Config, parse_config
+from babelcast.config import Config
+from babelcast.config_file import parse_config
 from babelcast.errors import ConfigError
 from babelcast.orchestrator.launchers.process import ProcessLauncher
 from babelcast.orchestrator.service import Options, Orchestrator

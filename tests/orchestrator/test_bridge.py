@@ -15,7 +15,8 @@ from pydantic import SecretStr
 
 from babelcast.bridge.api import create_app
 from babelcast.bridge.service import Bridge, SettingsFile
-from babelcast.config import Config, parse_config
+from babelcast.config import Config
+from babelcast.config_file import parse_config
 from babelcast.errors import ConfigError
 from babelcast.media_server.relay.server import Relay
 from babelcast.media_server.relay.settings import RelaySettings

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from babelcast.captions.cues import OnAirMark
-from babelcast.config import parse_config
+from babelcast.config_file import parse_config
 from babelcast.orchestrator import captions
 from babelcast.orchestrator.launchers.process import ProcessLauncher
 from babelcast.orchestrator.service import Options, Orchestrator

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from babelcast.config import parse_config
+from babelcast.config_file import parse_config
 from babelcast.errors import ControlsError
 from babelcast.orchestrator.controls import ControlsBook
 from babelcast.orchestrator.handle import Handle, spec_hash

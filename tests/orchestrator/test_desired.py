@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from babelcast.config import parse_config
+from babelcast.config_file import parse_config
 from babelcast.media_server.base import ReadProtocol
 from babelcast.orchestrator.desired import Settings, Source, Wanted, desired_sources, worker_spec
 from babelcast.spec import SourceLossSpec, WorkerSpec

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from babelcast.config import parse_config
+from babelcast.config_file import parse_config
 from babelcast.media_server.mediamtx import Ports, run_mediamtx
 from babelcast.orchestrator.launchers.process import ProcessLauncher
 from babelcast.orchestrator.service import Options, Orchestrator

@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 
-from babelcast.config import Config, parse_config
+from babelcast.config import Config
+from babelcast.config_file import parse_config
 from babelcast.orchestrator.launchers.process import OrphanPolicy, ProcessLauncher
 from babelcast.orchestrator.reconcile import Policy
 from babelcast.orchestrator.service import Options, Orchestrator

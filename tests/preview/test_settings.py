@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from babelcast.config import parse_config
+from babelcast.config_file import parse_config
 from babelcast.errors import ConfigError
 from babelcast.preview.settings import PreviewSettings
 

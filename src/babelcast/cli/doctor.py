@@ -9,7 +9,8 @@ import click
 from rich.console import Console
 
 from babelcast.cli.options import config_option, default_state_dir
-from babelcast.config import Config, load_config
+from babelcast.config import Config
+from babelcast.config_file import load_config
 from babelcast.doctor import examine
 from babelcast.errors import ConfigError
 

@@ -12,7 +12,8 @@ import click
 
 from babelcast.cli.options import config_option, default_state_dir, log_format_option, log_level_option
 from babelcast.cli.running import run_until_signalled
-from babelcast.config import Config, load_config
+from babelcast.config import Config
+from babelcast.config_file import load_config
 from babelcast.errors import ConfigError, MediaServerError
 from babelcast.media_server.base import MediaServer
 from babelcast.media_server.mediamtx import MediaMtx

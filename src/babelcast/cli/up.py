@@ -10,7 +10,8 @@ import click
 from babelcast.app import App, Launch, running
 from babelcast.cli.options import config_option, default_state_dir, log_format_option, log_level_option
 from babelcast.cli.running import run_until_signalled
-from babelcast.config import Config, load_config
+from babelcast.config import Config
+from babelcast.config_file import load_config
 from babelcast.telemetry.logs import LogFormat, setup_logging
 
 
