@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from tests.fakes.speech import FRAME, silence, sine
 
 from babelcast.speech.base import LostEvent, SegmentEvent, SpeechTarget
-from babelcast.speech.retry import RetryBackend, RetrySession, RetrySettings
+from babelcast.speech.retry import OnState, RetryBackend, RetrySession, RetrySettings
 from babelcast.speech.sts_stream import StsStreamBackend
 from babelcast.units import NS_PER_S, SPEECH_RATE, SpeechFrame, samples_to_ns
 
@@ -33,6 +33,13 @@ class Talk:
     segments: list[tuple[float, SegmentEvent]] = field(default_factory=list)
     """With the time at which each came (monotonic, s)."""
     lost: list[LostEvent] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    """As the retry wrapper says them."""
+
+    @property
+    def cut_off(self) -> int:
+        """How often the session ended before the next one was open, which a drain avoids."""
+        return self.states.count("retrying")
 
     @property
     def spoken(self) -> list[int]:
@@ -78,27 +85,25 @@ class Talk:
         assert sequences == list(range(len(sequences)))
 
 
+def into(states: list[str]) -> OnState:
+    return lambda state, *_: states.append(state)
+
+
 @contextlib.asynccontextmanager
 async def talking(url: str, count: int) -> AsyncIterator[list[Talk]]:
     """``count`` sessions, all open, that speak while the block runs; each answers what it was sent before it ends."""
-    states: dict[int, str] = {}
-
-    def note(number: int) -> Callable[[str, str | None, str | None], None]:
-        return lambda state, *_: states.update({number: state})
-
     backends = [StsStreamBackend(url) for _ in range(count)]
     settings = RetrySettings(replay_s=10.0)  # what the worker's is for a live source
     talks, tasks = [], []
     try:
         for number, backend in enumerate(backends):
-            stream = f"show-{number}"
-            session = await RetryBackend(backend, settings, on_state=note(number)).open(
-                SpeechTarget(stream, "en", "es")
-            )
-            talks.append(Talk(stream, session))
+            states: list[str] = []
+            target = SpeechTarget(f"show-{number}", "en", "es")
+            session = await RetryBackend(backend, settings, on_state=into(states)).open(target)
+            talks.append(Talk(target.stream_id, session, states=states))
             tasks.append(asyncio.create_task(talks[-1].listen()))
         async with asyncio.timeout(15):
-            while set(states.values()) != {"open"}:
+            while any(talk.states[-1:] != ["open"] for talk in talks):
                 await asyncio.sleep(0.02)
         speaking = [asyncio.create_task(talk.speak()) for talk in talks]
         try:

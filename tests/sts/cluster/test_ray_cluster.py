@@ -79,7 +79,7 @@ async def test_a_node_that_is_killed_costs_its_sessions_a_reconnect_and_nothing_
             await until(program, lambda sessions: sorted(sessions.values()) == [0, 4])
             assert len(before & set(program.replicas())) == 1
         check(talks)
-        assert sorted(talk.session.reopened for talk in talks) == [0, 0, 1, 1]
+        assert sorted((talk.session.reopened, talk.cut_off) for talk in talks) == [(0, 0), (0, 0), (1, 1), (1, 1)]
         assert program.end() == 0
 
 
@@ -93,7 +93,7 @@ async def test_a_redeployment_moves_the_sessions_without_a_gap(service: Start) -
         await until(second, lambda sessions: not old & set(sessions) and sum(sessions.values()) == 2)
         await asyncio.sleep(3.0)
     check(talks)
-    assert [talk.session.reopened for talk in talks] == [1, 1]
+    assert [(talk.session.reopened, talk.cut_off) for talk in talks] == [(1, 0), (1, 0)]
     # what the first call deployed is no longer there: it leaves the second one's alone
     assert first.end() == 0
     assert "left running" in first.output and len(second.replicas()) == 1
@@ -113,7 +113,7 @@ async def test_it_scales_up_with_the_sessions_and_down_through_a_drain(service: 
         await until(program, lambda sessions: sessions == {first: 2})
         await asyncio.sleep(2.0)
     check(talks)
-    assert [talk.session.reopened for talk in talks] == [0, 1]
+    assert [(talk.session.reopened, talk.cut_off) for talk in talks] == [(0, 0), (1, 0)]
     assert program.end() == 0
 
 
