@@ -57,7 +57,7 @@ class _Spec(BaseModel):
 
 
 class BackendSpec(_Spec):
-    """``url`` is the speech service's base address (``http://127.0.0.1:8090``), and a gateway's for the cloud's
+    """``url`` is the speech service's base address (``http://127.0.0.1:8070``), and a gateway's for the cloud's
     services; unused by ``none``. ``token`` is the bearer token or the API key."""
 
     kind: BackendKind = "sts"

@@ -37,7 +37,7 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
     "--speech-url",
     envvar="AUDIO_STS_URL",
     show_envvar=True,
-    help="Speech service that /say speaks with, e.g. http://127.0.0.1:8090.",
+    help="Speech service that /say speaks with, e.g. http://127.0.0.1:8070.",
 )
 @click.option(
     "--bitrate",

@@ -19,7 +19,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("sts")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one.")
+@click.option("--port", default=8070, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one.")
 @click.option(
     "--engine",
     "engine_name",

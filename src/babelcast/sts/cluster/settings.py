@@ -77,7 +77,7 @@ class ClusterSettings:
     app: str = "babelcast-sts"
     address: str | None = None
     host: str = "127.0.0.1"
-    port: int = 8090
+    port: int = 8070
     proxies: Proxies = "every-node"
     replicas: Replicas = field(default_factory=Replicas)
     cpus: float = 1.0
