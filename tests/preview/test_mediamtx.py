@@ -115,7 +115,7 @@ async def test_what_comes_by_webrtc_is_shown_by_mediamtx(tmp_path: Path) -> None
         assert await page.evaluate("document.documentElement.dataset.sound") == "1"
         path = await server.get_path(IN)
         assert path is not None and path.readers == 1
-        assert found.process.pid is None, "ours was not started for it"
+        assert (await found.process.status()).channels == (), "ours plays nothing"
         await page.close()
         await until(lambda: _readers(server, 0), "the page said goodbye")
 

@@ -91,13 +91,15 @@ export class Session {
     return found;
   }
 
-  /** Leave; also while the page goes away. */
-  close() {
+  /** Leave. `unloading`: the page goes away, and nothing can be waited for. */
+  close(unloading = false) {
     const peer = this.#peer;
     if (!this.#location) return peer.close();
     const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
-    fetch(this.#location, { method: "DELETE", headers, keepalive: true }).catch(() => {}).finally(() => peer.close());
+    const told = fetch(this.#location, { method: "DELETE", headers, keepalive: true }).catch(() => {});
     this.#location = null;
+    if (unloading) peer.close();
+    else told.finally(() => peer.close());
   }
 
   #rate(frames, now) {

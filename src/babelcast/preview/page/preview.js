@@ -201,7 +201,7 @@ addEventListener("message", ({ source, data }) => {
     setMuted(data.muted);
   }
 });
-addEventListener("pagehide", () => session?.close());
+addEventListener("pagehide", () => session?.close(true));
 
 function toggleFull() {
   if (document.fullscreenElement) document.exitFullscreen();
