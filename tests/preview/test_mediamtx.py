@@ -116,7 +116,7 @@ async def test_what_comes_by_webrtc_is_shown_by_mediamtx(tmp_path: Path) -> None
         path = await server.get_path(IN)
         assert path is not None and path.readers == 1
         assert (await found.process.status()).channels == (), "ours plays nothing"
-        await page.close()
+        await page.goto("about:blank")
         await until(lambda: _readers(server, 0), "the page said goodbye")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Frame, Page
+from playwright.async_api import Browser, Error, Frame, Page
 from pydantic import SecretStr
 
 from babelcast.media_server.relay.client import RelayClient
@@ -82,7 +82,7 @@ async def _plays(page: Page) -> None:
     """Pictures advance at about their rate, and the tone is heard at its level."""
     before = await _pictures(page)
     await asyncio.sleep(2.0)
-    assert 30 <= await _pictures(page) - before <= 80  # 50 were published
+    assert 30 <= await _pictures(page) - before <= 120  # 50 were published, and as many may be caught up with
 
     async def heard() -> bool:
         audio = ((await told(page)) or {}).get("audio") or {}
@@ -106,8 +106,8 @@ async def test_pictures_advance_and_sound_is_heard(tmp_path: Path, b_frames: int
         await until_told(second, "live")
         await page.close()
         await _plays(second)
-        await second.close()
-        await until(lambda: _viewers(scene.site, 0), "pages that are closed say goodbye", 5)
+        await second.goto("about:blank")  # says goodbye; where that is lost, its silence tells
+        await until(lambda: _viewers(scene.site, 0), "nobody watches any more", 25)
 
 
 async def _viewers(found: Site, count: int) -> bool:
@@ -214,6 +214,15 @@ async def test_a_frozen_viewer_slows_nobody(tmp_path: Path) -> None:
         await until_told(page, "live")
         await _plays(page)
         assert (await scene.site.view())["dropped"] == 0
+
+
+async def test_a_viewer_that_crashes_is_given_up(tmp_path: Path) -> None:
+    async with _scene(tmp_path) as scene, publishing(scene.ingest):
+        page = await scene.watching()
+        await until_told(page, "live")
+        with contextlib.suppress(Error):
+            await page.goto("chrome://crash")
+        await until(lambda: _viewers(scene.site, 0), "it is given up", 30)
 
 
 async def test_a_page_of_a_stranger_may_not_embed_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
@@ -15,10 +16,12 @@ from aiortc import (
     RTCPeerConnection,
     RTCRtpSender,
     RTCSessionDescription,
+    clock,
 )
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import SessionDescription
+from aiortc.stats import RTCOutboundRtpStreamStats, RTCRemoteInboundRtpStreamStats
 
 from babelcast.errors import PreviewError
 from babelcast.preview.fanout import Queue, Sound
@@ -28,8 +31,11 @@ from babelcast.preview.wire import MAX_SDP
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 15.0
-"""From the answer until media can flow; a viewer that vanished in between is given up then. One that vanishes later is
-noticed by ICE (consent to send, RFC 7675), within 40 s."""
+"""From the answer until media can flow; a viewer that vanished in between is given up then."""
+SILENT_S = 12.0
+"""A viewer that is sent to and does not report what it receives, as browsers do every 1 to 5 s, is gone: a page does
+not always come to say goodbye. ICE alone (consent to send, RFC 7675) would notice it after 40 s."""
+_LOOK_S = 2.0
 _ANSWER_S = 5.0
 """Until the answer is ready; it takes long only where a STUN or TURN server does not answer."""
 _BURST_BITS_PER_S = 80e6
@@ -105,7 +111,7 @@ class Viewer:
                 try:
                     await asyncio.wait({connected, ended}, return_when=asyncio.FIRST_COMPLETED)
                     deadline.reschedule(None)
-                    await ended
+                    await self._until_gone(ended)
                 finally:
                     connected.cancel()
                     ended.cancel()
@@ -113,6 +119,29 @@ class Viewer:
             log.info("a viewer did not connect within %g s", self._handshake_s)
         finally:
             await self.close()
+
+    async def _until_gone(self, ended: asyncio.Task[bool]) -> None:
+        heard: datetime | None = None  # from when it is sent to
+        while not ended.done():
+            await asyncio.wait({ended}, timeout=_LOOK_S)
+            sent, reported = await self._reports()
+            if heard is None and sent:
+                heard = clock.current_datetime()
+            heard = max((each for each in (heard, reported) if each is not None), default=None)
+            if heard is not None and (clock.current_datetime() - heard).total_seconds() > SILENT_S:
+                log.info("a viewer vanished without a word")
+                return
+
+    async def _reports(self) -> tuple[bool, datetime | None]:
+        """Whether something was sent, and when the viewer last reported what it receives."""
+        sent, reported = False, None
+        for sender in self._peer.getSenders():
+            for report in (await sender.getStats()).values():
+                if isinstance(report, RTCOutboundRtpStreamStats):
+                    sent = sent or report.packetsSent > 0
+                elif isinstance(report, RTCRemoteInboundRtpStreamStats):
+                    reported = report.timestamp if reported is None else max(reported, report.timestamp)
+        return sent, reported
 
     async def close(self) -> None:
         self.ended.set()
