@@ -105,7 +105,9 @@ def programme(
         *sound_in,
         *("-map", "0:v:0", "-map", "1:a:0" if sound == "pipe" else "0:a:0?"),
         *pictures,
-        *("-c:a", "aac", "-b:a", str(settings.audio_bitrate), "-ar", str(RATE), "-ac", str(CHANNELS)),
+        # without what makes clicks in speech and anti-phase in wide sound (gst/publish.py says more)
+        *("-c:a", "aac", "-aac_tns", "0", "-aac_is", "0"),
+        *("-b:a", str(settings.audio_bitrate), "-ar", str(RATE), "-ac", str(CHANNELS)),
         *(("-af", "aresample=async=1000") if sound == "input" else ()),
         *("-max_interleave_delta", "1000000", "-flush_packets", "1"),
         *("-flvflags", "no_duration_filesize", "-f", "flv", "pipe:1"),

@@ -46,6 +46,8 @@ class AacEncoder:
         codec.sample_rate, codec.bit_rate = RATE, bitrate
         codec.layout, codec.format = "stereo", "fltp"
         codec.time_base = Fraction(1, RATE)
+        # without what makes clicks in speech and anti-phase in wide sound (gst/publish.py says more)
+        codec.options = {"aac_tns": "0", "aac_is": "0"}
         self._codec = codec
         self._rest = np.zeros((0, CHANNELS), np.float32)
         self._count = 0
