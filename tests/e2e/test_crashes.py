@@ -86,17 +86,26 @@ def _config(folder: Path, platform: FakeDestination) -> str:
     return config_text(folder, settings=f"delay: {DELAY_S}, backend: none", stream=destination)
 
 
+@pytest.mark.parametrize("noticed", ["at once", "late"])
 async def test_a_worker_that_is_killed(
-    talk: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+    talk: Path, tmp_path: Path, record_property: Callable[[str, object], None], noticed: str
 ) -> None:
+    """The one that is kept ready goes on before a slate is needed. Where nobody replaces it for long, there is one."""
     async with FakeDestination().listening() as platform:
         async with up(tmp_path, _config(tmp_path, platform)) as running, publishing(talk, running.publish_url):
             session = await _flowing(platform)
-            await asyncio.sleep(3)  # the slate is made meanwhile
+            await asyncio.sleep(3)  # the slate is made meanwhile, and so is the spare worker
+            worker = int((await running.stream())["worker"]["pid"])
             killed = asyncio.get_running_loop().time()
-            os.kill(int((await running.stream())["worker"]["pid"]), signal.SIGKILL)
-            await until(lambda: _slate_is_on(session), "the slate", 10, 0.05)
-            await until(lambda: _destination(running, "slate"), "it says so", 5)
+            if noticed == "late":
+                running.program.process.send_signal(signal.SIGSTOP)
+            try:
+                os.kill(worker, signal.SIGKILL)
+                if noticed == "late":
+                    await until(lambda: _slate_is_on(session), "the slate", 10, 0.05)
+            finally:
+                running.program.process.send_signal(signal.SIGCONT)
+            await until(lambda: _second_is_live(running), "another worker", 40)
             await until(lambda: not _slate_is_on(session), "the programme again", 40, 0.05)
             await asyncio.sleep(2)
             assert (await running.stream())["worker"]["generation"] == 2
@@ -108,8 +117,14 @@ async def test_a_worker_that_is_killed(
     assert platform.attempts == 1, "the same session"
     # the slate begins after a second; a machine that is busy may take longer to say so
     assert whole.picture < 3 and whole.sound < 3
-    assert gaps.picture_time < 0.5 and gaps.sound_time < 0.5, "the timeline has no hole"
+    if noticed == "late":
+        assert gaps.picture_time < 0.5 and gaps.sound_time < 0.5, "the timeline has no hole"
     assert KEY not in running.program.text
+
+
+async def _second_is_live(running: Up) -> bool:
+    view = await running.stream()
+    return view["worker"]["generation"] == 2 and (view["status"] or {}).get("state") == "live"
 
 
 async def _destination(running: Up, name: str) -> Any:
