@@ -92,6 +92,14 @@ def test_what_is_old_or_of_another_boot_is_nothing(tmp_path: Path) -> None:
     assert read_spool(tmp_path / "nothing", EPOCH) is None
 
 
+def test_a_source_that_runs_ahead_of_its_own_anchor_is_gone_on_with(tmp_path: Path) -> None:
+    """As one does whose first units came late: its end is yet to come when the next worker is there at once."""
+    write(Spool(tmp_path), 0, 250)
+    found = read_spool(tmp_path, EPOCH + 10 * NS_PER_S - 40 * NS_PER_MS)
+    assert found is not None and found.end_ns == 10 * NS_PER_S
+    assert read_spool(tmp_path, EPOCH) is None, "ten seconds ahead is another clock"
+
+
 def test_a_worker_that_ends_as_asked_leaves_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     write(spool, 0, 40)

@@ -34,6 +34,8 @@ _SOUND_ALONE_NS = 2 * NS_PER_S
 _MAX_FILE = 64 << 20
 _MAX_BUFFERED = 4 << 20
 _FRESH_NS = 15 * NS_PER_S
+_AHEAD_NS = 2 * NS_PER_S
+"""A source may run a little ahead of its own anchor, and its end then be yet to come."""
 _LEFT_S = 60.0
 _SLACK_NS = 4 * NS_PER_S
 """Kept beyond the delay: a worker's start, and the way back to a key frame."""
@@ -203,7 +205,7 @@ def read_spool(folder: Path, now_ns: int) -> Spooled | None:
         if found is None or found.epoch_ns != epoch_ns:
             found = Spooled(epoch_ns)
         _parse(data[_HEADER.size :], found)
-    if found is None or not 0 <= now_ns - found.epoch_ns - found.end_ns < _FRESH_NS:
+    if found is None or not -_AHEAD_NS <= now_ns - found.epoch_ns - found.end_ns < _FRESH_NS:
         return None
     return found
 
