@@ -70,9 +70,9 @@ log = logging.getLogger(__name__)
 _LEAD_IN_NS = 3 * NS_PER_S
 """Silence that is sent before the first picture, with the codec's headers, where the delay leaves as much time: whoever
 reads is there then."""
-_READERS_NS = 700 * NS_PER_MS
+_READERS_NS = 500 * NS_PER_MS
 """So long a session is open before a worker that goes on after another one sends the group of pictures that is on air:
-MediaMTX keeps none for who comes late, and egress asks for the programme every quarter of a second."""
+MediaMTX keeps none for who comes late, and egress asks for the programme ten times a second by then."""
 _CATCH_UP_STEP_NS = 100 * NS_PER_MS
 _LATE_MARGIN_NS = 500 * NS_PER_MS
 _FILE_AHEAD_NS = 2 * NS_PER_S
