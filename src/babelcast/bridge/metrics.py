@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector, CollectorRegistry
 
 from babelcast.bridge.status import BridgeState, BridgeStatus
 from babelcast.egress.status import DestinationState, DestinationStatus
+from babelcast.telemetry.collector import StatusMetrics
 
 
-class BridgeMetrics(Collector):
-    """``text()`` is what ``/metrics`` answers."""
-
-    def __init__(self, status: Callable[[], BridgeStatus]) -> None:
-        self._status = status
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-
-    def text(self) -> bytes:
-        return generate_latest(self._registry)
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
+class BridgeMetrics(StatusMetrics[BridgeStatus]):
     def collect(self) -> Iterator[Metric]:
         status = self._status()
         state = GaugeMetricFamily("bridge_state", "1 for the state it is in", labels=["state"])

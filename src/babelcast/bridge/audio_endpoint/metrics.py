@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector, CollectorRegistry
 
 from babelcast.bridge.audio_endpoint.endpoint import AudioStatus
+from babelcast.telemetry.collector import StatusMetrics
 
 
-class AudioMetrics(Collector):
-    """``text()`` is what ``/metrics`` answers."""
-
-    def __init__(self, status: Callable[[], AudioStatus]) -> None:
-        self._status = status
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-
-    def text(self) -> bytes:
-        return generate_latest(self._registry)
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
+class AudioMetrics(StatusMetrics[AudioStatus]):
     def collect(self) -> Iterator[Metric]:
         status = self._status()
         for gauge, text, value in (
