@@ -38,12 +38,12 @@ def _push(rig: Rig, frequency: float) -> asyncio.Task[tuple[int, Any]]:
 
 async def test_every_format_is_heard_and_a_listener_never_stalls() -> None:
     bodies = [
-        ("audio/aac", encoded(400, 0.7, "-c:a", "aac", "-f", "adts")),
-        ("audio/mpeg", encoded(600, 0.7, "-f", "mp3")),
-        ("audio/ogg; codecs=opus", encoded(800, 0.7, "-c:a", "libopus", "-f", "ogg")),
-        ("audio/wav", encoded(1_000, 0.7, "-f", "wav")),
-        ("audio/L16; rate=44100; channels=2", encoded(1_200, 0.7, "-ar", "44100", "-ac", "2", "-f", "s16be")),
-        (PCM, sine(1_400, 0.7)),
+        ("audio/aac", encoded(400, 1.2, "-c:a", "aac", "-f", "adts")),
+        ("audio/mpeg", encoded(600, 1.2, "-f", "mp3")),
+        ("audio/ogg; codecs=opus", encoded(800, 1.2, "-c:a", "libopus", "-f", "ogg")),
+        ("audio/wav", encoded(1_000, 1.2, "-f", "wav")),
+        ("audio/L16; rate=44100; channels=2", encoded(1_200, 1.2, "-ar", "44100", "-ac", "2", "-f", "s16be")),
+        (PCM, sine(1_400, 1.2)),
     ]
     async with audio() as rig, listening(rig) as listener:
         begun = time.monotonic()
