@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from babelcast.sts.glossary import load_glossary
 from babelcast.sts.mt.base import Term
 from babelcast.sts.mt.several import Translators
 from babelcast.sts.tts import espeak
+from babelcast.sts.tts.sherpa import load as load_voice
 from babelcast.sts.vad import CHUNK_BYTES, SileroV6Vad
 from babelcast.units import SPEECH_RATE
 from babelcast.wire import Partial, Start
@@ -203,6 +205,27 @@ def test_sessions_share_one_model(models: dict[str, Path]) -> None:
         for _ in range(2):
             engine.open(Start(stream_id="s", source_language="en", target_language="es"), "s").close()
         assert engine._asr._model is loaded is not None
+    finally:
+        engine.close()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("others", [(), ("espeak-ng",)])
+def test_voices_are_loaded_before_the_first_clause(
+    models: dict[str, Path], others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def noted(path: Path, *rest: Any) -> Any:
+        loaded.append(path)
+        return load_voice(path, *rest)
+
+    monkeypatch.setattr("babelcast.sts.tts.sherpa.load", noted)
+    engine = chain(models, tts=(f"sherpa:{models['voice']}", *others))
+    try:
+        engine.preload()
+        assert loaded == [models["voice"]]
+        assert engine.say("buenas noches", "es", None).samples.any() and len(loaded) == 1
     finally:
         engine.close()
 

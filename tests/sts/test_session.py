@@ -89,6 +89,9 @@ class BeepSynthesizer:
     def __init__(self) -> None:
         self.targets: list[float | None] = []
 
+    def preload(self) -> None:
+        pass
+
     def resolve(self, language: str, voice: str | None) -> str:
         return "beep"
 

@@ -137,6 +137,7 @@ class ChainEngine:
             self._asr.preload()
             for language in self.languages:
                 self._translator.preload(language.source, language.target)
+            self._synthesizer.preload()
 
     def resolve_voice(self, source: str, target: str, voice: str | None) -> str:
         pairs = {(language.source, language.target) for language in self.languages}

@@ -44,6 +44,10 @@ class Synthesizer(Protocol):
     @property
     def voices(self) -> tuple[Voice, ...]: ...
 
+    def preload(self) -> None:
+        """Do now what would make the first ``speak`` slow. Raises MissingDependencyError."""
+        ...
+
     def resolve(self, language: str, voice: str | None) -> str:
         """The voice that ``speak`` will use for ``voice`` (None: the language's default; ``female``, ``male``: the
         first of that gender).

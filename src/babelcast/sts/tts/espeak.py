@@ -107,6 +107,9 @@ class EspeakSynthesizer:
             )
         )
 
+    def preload(self) -> None:
+        """Each clause has a process of its own: there is nothing to load."""
+
     def pick(self, language: str, speaker: int, gender: Gender | None = None) -> str:
         base = self._base(language)
         order = ("female", "male") if gender is None else (gender,)

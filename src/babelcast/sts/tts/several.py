@@ -23,6 +23,10 @@ class Synthesizers:
     def voices(self) -> tuple[Voice, ...]:
         return tuple(voice for member in self._members for voice in member.voices)
 
+    def preload(self) -> None:
+        for member in self._members:
+            member.preload()
+
     def resolve(self, language: str, voice: str | None) -> str:
         return self._first(lambda member: member.resolve(language, voice))
 

@@ -61,7 +61,6 @@ class SherpaSynthesizer:
         )
 
     def preload(self) -> None:
-        """Load the model."""
         self._load()
 
     def resolve(self, language: str, voice: str | None) -> str:
