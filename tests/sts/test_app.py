@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,9 +18,10 @@ import pytest
 import pytest_asyncio
 from tests.fakes.speech import sine
 
+from babelcast.errors import MissingDependencyError, SpeechUnavailableError
 from babelcast.sts.auth import Client, ClientLimits, Clients, digest
 from babelcast.sts.engine import FragmentResult, Output
-from babelcast.sts.serve import serving
+from babelcast.sts.serve import serve, serving
 from babelcast.sts.service import Limits, Service
 from babelcast.sts.tone import ToneEngine, ToneSession
 from babelcast.units import Pcm
@@ -152,6 +154,30 @@ async def test_a_fragment_past_its_deadline(http: aiohttp.ClientSession) -> None
         async with http.post(url + PROCESS_PATH, json=request()) as answer:
             assert answer.status == 504
             assert (await answer.json())["retryable"] is True
+
+
+async def test_a_fragment_behind_one_that_hangs_has_its_deadline_too() -> None:
+    release = threading.Event()
+    service = Service(ToneEngine(), Limits(requests=1, deadline_s=0.1))
+    hanging = asyncio.create_task(service.turn(release.wait, 30.0))
+    try:
+        async with asyncio.timeout(5):
+            for turn in (hanging, asyncio.create_task(service.turn(release.wait, 30.0))):
+                with pytest.raises(SpeechUnavailableError, match="too long"):
+                    await turn
+    finally:
+        release.set()
+        await service.aclose()
+
+
+async def test_a_model_that_does_not_load_is_the_reason_not_the_port(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(ToneEngine):
+        def preload(self) -> None:
+            raise MissingDependencyError("the model is half", hint="babelcast models verify it")
+
+    with pytest.raises(MissingDependencyError, match="models verify it"):
+        await serve(Service(Broken()), "127.0.0.1", 0, print)
+    assert "Traceback" not in caplog.text
 
 
 async def test_openapi_metrics_health_and_docs_without_a_cdn(url: str, http: aiohttp.ClientSession) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import os
+import resource
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
@@ -183,6 +185,23 @@ def test_apertium_takes_any_text_and_comes_back_after_a_death() -> None:
     finally:
         translator.close()
     assert not translator._pipelines
+
+
+def test_apertium_in_a_process_with_many_files_open() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1_200:
+        pytest.skip("this machine allows few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(2_048, hard)), hard))
+    translator, taken = ApertiumTranslator(), [os.open("/dev/null", os.O_RDONLY)]
+    try:
+        while taken[-1] < 1_024:
+            taken.append(os.dup(taken[0]))
+        assert translator.translate("the cat", "en", "es") == "el gato"
+    finally:
+        translator.close()
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_what_is_misheard_can_not_be_a_swear_word() -> None:

@@ -329,7 +329,7 @@ async def _process(request: Request, service: Service, client: Client) -> Respon
     metrics.busy.inc(result.stages.total_ms / 1e3)
     metrics.heard.labels(client.name).inc(fragment.duration_ms / 1e3)
     if result.translation:
-        metrics.spoken.labels(client.name, fragment.target_language).inc(fragment.duration_ms / 1e3)
+        metrics.spoken.labels(client.name, primary(fragment.target_language)).inc(fragment.duration_ms / 1e3)
     answer = await _off_loop(len(body), _answer, fragment, result)
     return Response(answer, media_type="application/json")
 

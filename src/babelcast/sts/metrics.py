@@ -17,7 +17,8 @@ _BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 class Metrics:
-    """``client`` is a token's name, ``language`` a target language that a session was opened for: both are few."""
+    """``client`` is a token's name, ``language`` a target language without its region, which callers may make up: both
+    are few."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()

@@ -118,6 +118,7 @@ async def serve(
         server.config.load()
     except OSError as error:  # ssl.SSLError among them
         raise ConfigError(f"can't read the TLS certificate or its key: {error}", key="tls") from error
+    await _preload(service)
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
@@ -133,9 +134,30 @@ async def serve(
         with contextlib.suppress(SystemExit):  # what uvicorn does when it can't listen
             await server.serve()
     finally:
-        drained.cancel()
+        await _ended(drained)
     if not server.started:
-        raise BabelcastError(f"the speech service could not listen on {host}:{port}")
+        raise _could_not_listen(host, port)
+
+
+async def _preload(service: Service) -> None:
+    """Load the engine before the app's start does: uvicorn makes a traceback of what goes wrong there. Raises
+    BabelcastError."""
+    try:
+        await service.run(service.engine.preload)
+    except BaseException:
+        await service.aclose()
+        raise
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _could_not_listen(host: str, port: int) -> BabelcastError:
+    return BabelcastError(
+        f"the speech service could not listen on {host}:{port}", hint="the line above says why; --port takes another"
+    )
 
 
 @contextlib.asynccontextmanager
@@ -150,6 +172,7 @@ async def serving(
         urls.append(url)
         ready.set()
 
+    await _preload(service)
     server = _Server(_config(service, host, port, tls), service, on_ready)
     task = asyncio.create_task(server.serve(), name="sts server")
     task.add_done_callback(lambda _: ready.set())
@@ -157,10 +180,10 @@ async def serving(
     try:
         await ready.wait()
         if not urls:
-            raise BabelcastError(f"the speech service could not listen on {host}:{port}")
+            raise _could_not_listen(host, port)
         yield urls[0]
     finally:
         server.should_exit = True
-        drained.cancel()
+        await _ended(drained)
         with contextlib.suppress(SystemExit):
             await task

@@ -40,7 +40,7 @@ class Limits:
     queue_s: float = 15.0
     """Sound of one session that waits; beyond it the session is closed as overloaded."""
     deadline_s: float = 10.0
-    """For one REST fragment."""
+    """For one REST fragment, its wait for a turn included."""
     body_bytes: int = 16 << 20
     body_s: float = 10.0
     """For a REST body to come."""
@@ -204,17 +204,18 @@ class Service:
             raise self.refuse("too many fragments wait already", max(1.0, wait_s))
         if self._waiting and wait_s + self._turn_s > self.limits.deadline_s:
             raise self.refuse("the fragment could not be dubbed in time", wait_s)
-        self._waiting += 1
         try:
-            await self._turns.acquire()
-        finally:
-            self._waiting -= 1
-        began = time.perf_counter()
-        work = asyncio.ensure_future(self.run(call, *args, **kwargs))
-        # the turn is over when the thread is, not when the caller has lost patience
-        work.add_done_callback(lambda done: self._end_turn(done, began))
-        try:
-            return await asyncio.wait_for(asyncio.shield(work), self.limits.deadline_s)
+            async with asyncio.timeout(self.limits.deadline_s):
+                self._waiting += 1
+                try:
+                    await self._turns.acquire()
+                finally:
+                    self._waiting -= 1
+                began = time.perf_counter()
+                work = asyncio.ensure_future(self.run(call, *args, **kwargs))
+                # the turn is over when the thread is, not when the caller has lost patience
+                work.add_done_callback(lambda done: self._end_turn(done, began))
+                return await asyncio.shield(work)
         except TimeoutError as error:
             raise SpeechUnavailableError("the fragment took too long", code="deadline") from error
 
@@ -226,7 +227,9 @@ class Service:
 
     async def aclose(self) -> None:
         """Free the engine; what still runs is not waited for longer than its children live."""
-        for task in [*self._preloads, *self._tasks]:
+        tasks = [*self._preloads, *self._tasks]
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.engine.close)
         self._threads.shutdown(wait=False, cancel_futures=True)

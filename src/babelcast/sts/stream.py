@@ -24,6 +24,7 @@ from babelcast.sts.admission import Factor
 from babelcast.sts.auth import Client
 from babelcast.sts.engine import Output, Session, Spoken
 from babelcast.sts.inbox import Inbox
+from babelcast.sts.mt.base import primary
 from babelcast.sts.service import Service
 from babelcast.units import Pcm, samples_to_ns
 from babelcast.wire import (
@@ -288,7 +289,7 @@ class Stream:
                 self._segments += 1
                 metrics.segments.inc()
                 metrics.observe(message.stages)
-                language = message.language or start.targets[0]
+                language = primary(message.language or start.targets[0])
                 metrics.spoken.labels(self._client.name, language).inc(message.samples / message.sample_rate)
                 await self._send(message)
                 for frame in frames(output):

@@ -61,12 +61,13 @@ class Pipeline:
         first, last = self._stages[0].stdin, self._stages[-1].stdout
         assert first and last
         deadline = time.monotonic() + self._timeout_s
+        poller = select.poll()  # select() takes no descriptor beyond 1023
+        poller.register(last, select.POLLIN)
         answer = b""
         try:
             os.write(first.fileno(), f"{escape(text)}.[]\n\0".encode())
             while not answer.endswith(b"\0"):
-                ready, _, _ = select.select([last], [], [], max(0.0, deadline - time.monotonic()))
-                if not ready:
+                if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
                     raise SpeechError("apertium does not answer", code="deadline", retryable=True)
                 more = os.read(last.fileno(), 65536)
                 if not more or len(answer) > _MAX_ANSWER:
