@@ -190,3 +190,30 @@ async def test_a_worker_in_trouble_is_as_good_as_none() -> None:
                 with pytest.raises(ControlsError, match="no"):
                     await book.change(SPEC, handle, ControlsPatch(force="silence"), None, "operator")
             assert book.controls("show", SPEC.own_controls).force == "ducked"
+
+
+async def test_two_changes_at_once_are_made_one_after_the_other() -> None:
+    taken: list[Controls] = []
+
+    async def take(request: web.Request) -> web.Response:
+        controls = Controls.model_validate_json(await request.read())
+        if not taken:
+            await asyncio.sleep(0.1)  # the other one comes meanwhile
+        taken.append(controls)
+        return web.json_response({})
+
+    with contextlib.closing(Store("sqlite://")) as store:
+        async with aiohttp.ClientSession() as http, a_worker(take) as handle:
+            book = ControlsBook(AsyncStore(store))
+            await book.load(http)
+            quieter, forced = ControlsPatch(mix={"dub_gain": 0.5}), ControlsPatch(force="original")
+            await asyncio.gather(
+                book.change(SPEC, handle, quieter, None, "ann"), book.change(SPEC, handle, forced, None, "bob")
+            )
+            assert [(each.revision, each.force, each.mix.dub_gain) for each in taken] == [
+                (1, None, 0.5),
+                (2, "original", 0.5),
+            ]
+            both = [book.change(SPEC, handle, ControlsPatch(force=mode), 2, "ann") for mode in ("none", "silence")]
+            outcome = await asyncio.gather(*both, return_exceptions=True)
+            assert [isinstance(each, ControlsError) for each in outcome] == [False, True], "the second knew another one"

@@ -6,7 +6,9 @@ air for good begins with the config's settings again.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -31,13 +33,17 @@ class _Kept:
 
 
 class ControlsBook:
-    """One for all streams. A worker that does not answer gets what it missed in a later :meth:`deliver`."""
+    """One for all streams. A worker that does not answer gets what it missed in a later :meth:`deliver`.
+
+    The worker takes the whole of its controls, so a stream's changes go to it one after the other.
+    """
 
     def __init__(self, store: AsyncStore) -> None:
         self._store = store
         self._session: aiohttp.ClientSession | None = None
         self._kept: dict[str, _Kept] = {}
         self._undelivered: set[str] = set()
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._trouble = RateLimited(10.0)
 
     async def load(self, session: aiohttp.ClientSession) -> None:
@@ -74,24 +80,27 @@ class ControlsBook:
         for a database. Raises ControlsError.
         """
         stream_id = spec.stream_id
-        before = self.controls(stream_id, spec.own_controls)
-        before.expect(revision)
-        changed = before.patched(patch).model_copy(update={"revision": before.revision + 1})
-        delivered = await self._deliver(handle, changed)
-        kept = self._kept.get(stream_id)
-        self._kept[stream_id] = _Kept(kept.patch.then(patch) if kept else patch, changed.revision)
-        if delivered:
-            self._undelivered.discard(stream_id)
-        else:
-            self._undelivered.add(stream_id)
+        async with self._turns[stream_id]:
+            before = self.controls(stream_id, spec.own_controls)
+            before.expect(revision)
+            changed = before.patched(patch).model_copy(update={"revision": before.revision + 1})
+            delivered = await self._deliver(handle, changed)
+            kept = self._kept.get(stream_id)
+            self._kept[stream_id] = _Kept(kept.patch.then(patch) if kept else patch, changed.revision)
+            if delivered:
+                self._undelivered.discard(stream_id)
+            else:
+                self._undelivered.add(stream_id)
         await self._save(stream_id, f"{who}: {_in_words(patch)} (revision {changed.revision})")
         return changed, delivered
 
     async def deliver(self, specs: Iterable[WorkerSpec], latest: Callable[[str], Handle | None]) -> None:
         """Give workers what they missed. Called every round; nearly always there is nothing to do."""
-        for spec in specs if self._undelivered else ():
-            if spec.stream_id not in self._undelivered:
-                continue
+        missed = [spec for spec in specs if spec.stream_id in self._undelivered]
+        await asyncio.gather(*(self._make_up(spec, latest) for spec in missed))
+
+    async def _make_up(self, spec: WorkerSpec, latest: Callable[[str], Handle | None]) -> None:
+        async with self._turns[spec.stream_id]:
             try:
                 if await self._deliver(latest(spec.stream_id), self.controls(spec.stream_id, spec.own_controls)):
                     self._undelivered.discard(spec.stream_id)
@@ -104,6 +113,7 @@ class ControlsBook:
         for stream_id in self._kept.keys() - set(on_air):
             del self._kept[stream_id]
             self._undelivered.discard(stream_id)
+            self._turns.pop(stream_id, None)
             await self._call(Store.forget_controls, stream_id)
             await self._call(Store.add_event, "controls_reset", stream_id, "the stream went off air")
 
