@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -102,6 +103,25 @@ async def test_a_program_that_is_not_there_is_a_failed_worker(tmp_path: Path, wo
         assert handle.state == "failed"
         assert "No such file" in (handle.reason or "")
         assert await only(made) == handle
+
+
+async def test_one_that_can_not_be_recorded_is_not_left_running(
+    tmp_path: Path, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = launcher(tmp_path, workers)
+    async with made.running():
+        monkeypatch.setattr(WorkerFolder, "write_launch", full)
+        handle = await made.ensure(spec(), 1)
+        assert handle.state == "failed" and "No space left" in (handle.reason or "")
+        assert workers.pids() == []
+        monkeypatch.undo()
+        await made.ensure(spec(), 2)
+        async with asyncio.timeout(15):
+            while not [each for each in await made.list() if each.state == "running"]:
+                await asyncio.sleep(0.02)
 
 
 async def test_one_that_never_gets_ready_is_killed(tmp_path: Path, workers: FakeWorkers) -> None:

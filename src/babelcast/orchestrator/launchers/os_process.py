@@ -48,9 +48,15 @@ class OsProcess:
                 )
         except OSError as error:
             raise LaunchError(f"the worker can't be started: {error.strerror}") from error
-        popen.returncode = 0  # hands off: wait() below reaps it, and we may leave it running when we end
         # until it is reaped its number can't be given to another process
-        return cls(popen.pid, start_time(popen.pid) or 0.0, os.pidfd_open(popen.pid))
+        try:
+            pidfd = os.pidfd_open(popen.pid)
+        except OSError as error:  # no descriptor is free
+            popen.kill()
+            popen.wait()
+            raise LaunchError(f"the worker can't be watched: {error.strerror}") from error
+        popen.returncode = 0  # hands off: wait() below reaps it, and we may leave it running when we end
+        return cls(popen.pid, start_time(popen.pid) or 0.0, pidfd)
 
     @classmethod
     def adopt(cls, pid: int, started: float) -> OsProcess | None:

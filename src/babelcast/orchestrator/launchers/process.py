@@ -87,11 +87,14 @@ class ProcessLauncher:
         await self.forget(spec.stream_id)
         spec = spec.model_copy(update={"generation": generation})
         folder = self._folder(spec.stream_id, generation)
+        process: OsProcess | None = None
         try:
             folder.create(spec)
             process = self._spawn(folder)
             folder.write_launch(process.pid, process.start_time)
         except (LaunchError, OSError) as error:
+            if process is not None:  # a full disk: without a record nobody could end it later
+                process.discard()
             folder.mark_ended()
             handle = Handle(spec.stream_id, generation, spec_hash(spec), "failed", reason=str(error))
             self._failed[spec.stream_id] = handle
