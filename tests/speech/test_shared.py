@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tests.fakes.speech import frames, silence, sine
 
-from babelcast.errors import SpeechError
+from babelcast.errors import SpeechError, UnsupportedLanguageError
 from babelcast.speech.base import ClosedEvent, ProgressEvent, SegmentEvent, SpeechEvent, SpeechSession, SpeechTarget
 from babelcast.speech.retry import RetryBackend
 from babelcast.speech.shared import SharedBackend
@@ -165,3 +165,44 @@ async def test_an_unknown_language_is_no_member() -> None:
     with pytest.raises(SpeechError, match="none of es, de"):
         await backend.open(target("fr"))
     await backend.aclose()
+
+
+class SpanishAndGerman:
+    """Speaks two languages, and remembers who was asked for."""
+
+    name = "two"
+
+    def __init__(self, url: str) -> None:
+        self.asked: list[str] = []
+        self._inner = StsStreamBackend(url)
+
+    async def open(self, target: SpeechTarget) -> SpeechSession:
+        wanted = (target.target_language, *target.also)
+        self.asked.append("+".join(wanted))
+        if "fi" in wanted:
+            raise UnsupportedLanguageError("no Finnish here", code="unsupported_language")
+        return await self._inner.open(target)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def test_a_language_that_is_not_spoken_costs_the_others_nothing() -> None:
+    service = Service(ToneEngine(), Limits(sessions=3))
+    async with serving(service) as url:
+        inner = SpanishAndGerman(url)
+        backend = SharedBackend(inner, ("es", "fi", "de"))
+        first = await backend.open(target("es"))
+        with pytest.raises(UnsupportedLanguageError):
+            await backend.open(target("fi"))
+        third = await backend.open(target("de"))
+        again = await backend.open(target("es"))
+        with pytest.raises(UnsupportedLanguageError):
+            await backend.open(target("fi"))
+        hearing = asyncio.gather(hear(first), hear(third))
+        await feed([first, third, again], TALK)
+        assert [len(spans(events)) for events in await hearing] == [2, 2]
+        for session in (first, third, again):
+            await session.aclose()
+        await backend.aclose()
+    assert inner.asked == ["es+fi+de", "es", "es+fi+de", "fi", "es+de", "fi"]

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from babelcast.errors import SpeechError, SpeechUnavailableError
+from babelcast.errors import SpeechError, SpeechUnavailableError, UnsupportedLanguageError
 from babelcast.speech.base import ClosedEvent, SegmentEvent, SpeechBackend, SpeechEvent, SpeechSession, SpeechTarget
 from babelcast.units import SpeechFrame
 
@@ -140,11 +140,13 @@ class _Shared:
 
 class SharedBackend:
     """``languages``: all target languages of the stream. ``inner`` opens sessions for several (``SpeechTarget.also``).
-    One voice, if any, is for all of them."""
+    One voice, if any, is for all of them. A language that the service has not is no reason to refuse the others."""
 
     def __init__(self, inner: SpeechBackend, languages: tuple[str, ...]) -> None:
         self._inner = inner
+        self._known = languages
         self._languages = languages
+        """Those that are asked for together."""
         self._shared: list[_Shared] = []
         self._opening = asyncio.Lock()
 
@@ -152,18 +154,34 @@ class SharedBackend:
     def name(self) -> str:
         return self._inner.name
 
-    async def open(self, target: SpeechTarget) -> SharedMember:
-        if target.target_language not in self._languages:
-            raise SpeechError(f"{target.target_language} is none of {', '.join(self._languages)}", code="bad_request")
+    async def open(self, target: SpeechTarget) -> SpeechSession:
+        if target.target_language not in self._known:
+            raise SpeechError(f"{target.target_language} is none of {', '.join(self._known)}", code="bad_request")
         async with self._opening:
             self._shared = [shared for shared in self._shared if not shared.over]
             # a member that is still here wants another session, as one does before its service goes away
+            if target.target_language not in self._languages:
+                return await self._inner.open(target)  # it may have been installed since
             if not self._shared or self._shared[-1].has(target.target_language):
                 lead, *also = self._languages
                 wanted = replace(target, target_language=lead, also=tuple(also))
-                self._shared.append(_Shared(await self._inner.open(wanted)))
+                try:
+                    session = await self._inner.open(wanted)
+                except UnsupportedLanguageError:
+                    return await self._alone(target)
+                self._shared.append(_Shared(session))
                 log.info("one session for %s", ", ".join(self._languages))
             return self._shared[-1].join(target.target_language)
+
+    async def _alone(self, target: SpeechTarget) -> SpeechSession:
+        """One of the languages is not spoken. Where it is this one, the others are asked for without it from now on;
+        else this one has a session of its own."""
+        try:
+            return await self._inner.open(target)
+        except UnsupportedLanguageError:
+            others = tuple(each for each in self._languages if each != target.target_language)
+            self._languages = others or self._languages
+            raise
 
     async def aclose(self) -> None:
         for shared in self._shared:
