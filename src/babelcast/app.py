@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 from pydantic import SecretStr
 
 from babelcast.bridge.settings import load as load_bridge_settings
 from babelcast.config import Audio, Config, Listen
 from babelcast.errors import ConfigError, MediaServerError
+from babelcast.hosts import reachable
+from babelcast.http_client import answers
 from babelcast.media_server.base import MediaServer
 from babelcast.media_server.install import ensure_mediamtx, find_mediamtx
 from babelcast.media_server.mediamtx import MediaMtx, Ports, run_mediamtx
@@ -83,7 +84,7 @@ async def running(config: Config, launch: Launch, say: Say) -> AsyncIterator[App
         _check_ports(config)
         if config.bridge.env_file is not None:
             load_bridge_settings(os.environ, config.bridge.env_file)  # a wrong one is said now, by file and line
-        api_url = f"http://{_reachable(config.listen.api_host)}:{config.listen.api}"
+        api_url = f"http://{reachable(config.listen.api_host)}:{config.listen.api}"
         say("starting the media server")
         server = await stack.enter_async_context(_media_server(config, api_url, launch, say))
         say("starting the speech service")
@@ -155,12 +156,6 @@ def _check_ports(config: Config) -> None:
             )
 
 
-def _reachable(host: str) -> str:
-    """``host`` as this machine's own processes reach it, ready for a URL."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{host}]" if ":" in host else host
-
-
 @contextlib.asynccontextmanager
 async def _media_server(config: Config, api_url: str, launch: Launch, say: Say) -> AsyncIterator[MediaServer]:
     """The one that the config names, else MediaMTX where it can be had, else the relay."""
@@ -205,7 +200,7 @@ async def _relay(listen: Listen, api_url: str, launch: Launch) -> AsyncIterator[
     argv = ["relay", "--host", listen.host, "--rtmp-port", str(rtmp_port), "--api-port", str(own_api)]
     health_url = f"http://127.0.0.1:{own_api}/healthz"
     child = _our_child("relay", [*argv, "--events-url", api_url], health_url, launch, _STEADY_HEAP)
-    client = RelayClient(f"http://127.0.0.1:{own_api}", f"rtmp://{_reachable(listen.host)}:{rtmp_port}")
+    client = RelayClient(f"http://127.0.0.1:{own_api}", f"rtmp://{reachable(listen.host)}:{rtmp_port}")
     async with contextlib.aclosing(client), child.running():
         yield client
 
@@ -264,7 +259,7 @@ def _audio(settings: Audio, speech_url: str | None, speech_token: SecretStr | No
     }
     env = {name: secret.get_secret_value() if secret else "" for name, secret in secrets.items()}
     argv = ["audio", "--host", settings.host, "--port", str(port)]
-    health_url = f"http://{_reachable(settings.host)}:{port}/healthz"
+    health_url = f"http://{reachable(settings.host)}:{port}/healthz"
     return _our_child("audio endpoint", argv, health_url, launch, env | {"AUDIO_STS_URL": speech_url or ""})
 
 
@@ -279,17 +274,9 @@ def _bridge(env_file: Path, address: BridgeAddress, launch: Launch) -> Child:
 def _our_child(
     name: str, argv: list[str], health_url: str, launch: Launch, more_env: Mapping[str, str] | None = None
 ) -> Child:
-    async def healthy() -> bool:
-        timeout = aiohttp.ClientTimeout(total=1.0)
-        try:
-            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(health_url) as answer:
-                return answer.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
-
     return Child(
         name,
         [sys.executable, "-m", "babelcast", *argv, "--log-format", launch.log_format],
-        ready=healthy,
+        ready=lambda: answers(health_url),
         env={"PYTHONUNBUFFERED": "1", "BABELCAST_PARENT": str(os.getpid()), **(more_env or {})},
     )

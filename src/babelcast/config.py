@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from babelcast.hosts import LOOPBACK
 from babelcast.preview.settings import PreviewSettings
 from babelcast.spec import (
     MAX_DELAY_S,
@@ -27,8 +28,6 @@ from babelcast.spec import (
 
 MediaServerChoice = Literal["auto", "mediamtx", "relay"]
 Port = Annotated[int, Field(ge=0, le=65_535)]
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class _Section(BaseModel):

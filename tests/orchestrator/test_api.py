@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from babelcast.errors import ConfigError
 from babelcast.orchestrator.launchers.process import ProcessLauncher
 from babelcast.orchestrator.service import Options, Orchestrator
 from babelcast.orchestrator.store import Store
+from babelcast.orchestrator.views import secrets_of
 from tests.fakes.fake_egress import FakeEgress
 from tests.fakes.fake_media_server import FakeMediaServer
 from tests.orchestrator.conftest import FAST, FakeWorkers, eventually
@@ -38,10 +40,10 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def running(
-    tmp_path: Path, workers: FakeWorkers, config: Config, server: FakeMediaServer
+    tmp_path: Path, workers: FakeWorkers, config: Config, server: FakeMediaServer, store_url: str = "sqlite://"
 ) -> AsyncIterator[Client]:
     launcher = ProcessLauncher(tmp_path / "state", orphans="die", command=workers.command, policy=FAST)
-    with contextlib.closing(Store("sqlite://")) as store:
+    with contextlib.closing(Store(store_url)) as store:
         options = Options(poll_s=0.1)
         made = Orchestrator(config, server, launcher, store, options, egress=FakeEgress())
         async with made.running(), aiohttp.ClientSession() as session:
@@ -139,6 +141,9 @@ async def test_other_pages_and_other_names_are_refused(client: Client) -> None:
     foreign = {"Origin": "https://evil.example"}
     assert (await client("POST", "/api/v1/streams/show/restart", headers=foreign))[0].status == 403
     assert (await client("GET", "/api/v1/streams", headers={"Host": "evil.example"}))[0].status == 403
+    for broken in ({"Host": "["}, {"Host": "[::1"}):  # half an address
+        assert (await client("GET", "/api/v1/streams", headers=broken))[0].status == 403
+    assert (await client("POST", "/api/v1/streams/show/restart", headers={"Origin": "http://["}))[0].status == 403
     same = {"Origin": client.orchestrator.api_url}
     assert (await client("POST", "/api/v1/streams/show/restart", headers=same))[0].status == 409
 
@@ -186,3 +191,36 @@ async def test_the_server_is_gone_when_the_orchestrator_is(
         async with running(tmp_path, workers, config, server) as client:
             assert (await client("GET", "/healthz"))[0].status == 200
             await eventually(lambda: server.listed > 0, "a look at the media server")
+
+
+async def test_a_destination_is_stopped_also_where_the_database_fails(
+    tmp_path: Path, workers: FakeWorkers, server: FakeMediaServer
+) -> None:
+    config = parse_config(
+        "listen: {api: 0}\ndefaults: {backend: none}\n"
+        "streams: {show: {destinations: [{name: tube, url: 'rtmp://127.0.0.1/app'}]}}\n"
+    )
+    database = tmp_path / "state.db"
+    async with running(tmp_path, workers, config, server, f"sqlite:///{database}") as client:
+        url = "/api/v1/streams/show/destinations/tube"
+        with contextlib.closing(sqlite3.connect(database)) as other:
+            other.execute("DROP TABLE destination_choices")
+        response, problem = await client("POST", f"{url}/stop")
+        assert response.status == 503 and "database" in problem["detail"]
+        _, (status,) = await client("GET", "/api/v1/streams/show/destinations")
+        assert status["state"] == "stopped"
+
+
+@pytest.mark.unit
+def test_no_secret_of_the_config_is_shown(tmp_path: Path) -> None:
+    secrets = {
+        name: f"s3cret-{name}-0123" for name in ("api", "view", "turn", "sts", "gemini", "openai", "key", "audio")
+    }
+    config = parse_config(
+        "api_token: ${api}\nspeech: {url: 'http://127.0.0.1', token: '${sts}'}\n"
+        "preview: {token: '${view}', ice_servers: [{urls: 'turn:h', username: u, credential: '${turn}'}]}\n"
+        "gemini: {api_key: '${gemini}'}\nopenai: {api_key: '${openai}'}\naudio: {token: '${audio}'}\n"
+        "streams: {show: {destinations: [{name: tube, url: 'rtmp://127.0.0.1/app', key: '${key}'}]}}\n",
+        environment=secrets,
+    )
+    assert set(secrets_of(config)) == set(secrets.values())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ async def _bridge(path: Path) -> AsyncIterator[str]:
         bridge = await stack.enter_async_context(Bridge.running(SettingsFile(path, SMALL), relay))
         port = await stack.enter_async_context(serving(create_app(bridge, SecretStr(_TOKEN)), "127.0.0.1", 0))
         yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.asynccontextmanager
+async def _answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_get("/{any:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 async def _asked(api: aiohttp.ClientSession, method: str, path: str = "", **request: Any) -> tuple[int, Any]:
@@ -106,22 +120,28 @@ async def test_no_bridge_a_silent_one_and_a_wrong_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for part in (b"bridge_up 1\n", b"bridge_state 2\n"):
+            await response.write(part)
+            await asyncio.sleep(0.05)
+        return response
+
+    async with _answering(answer) as url, _orchestrator(BridgeAddress(url)) as api:
+        assert await _asked(api, "GET", "/metrics") == (200, "bridge_up 1\nbridge_state 2\n")
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("body", ["<html>", "[]", '{"state": "live"}'])
 async def test_something_else_answers_at_the_address(body: str) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(text=body)
 
-    app = web.Application()
-    app.router.add_get("/{any:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with _orchestrator(BridgeAddress(f"http://127.0.0.1:{runner.addresses[0][1]}")) as api:
-            status, problem = await _asked(api, "GET")
-            assert status == 502 and "no media bridge" in problem["detail"]
-    finally:
-        await runner.cleanup()
+    async with _answering(answer) as url, _orchestrator(BridgeAddress(url)) as api:
+        status, problem = await _asked(api, "GET")
+        assert status == 502 and "no media bridge" in problem["detail"]
 
 
 @pytest.mark.unit

@@ -28,7 +28,9 @@ def event(number: int, stream_id: str, ago: timedelta) -> EventView:
     return EventView(id=number, time=when, kind="source_ready", stream_id=stream_id, detail="")
 
 
-async def test_streams_of_the_last_day_are_shown_and_not_every_one_ever_seen() -> None:
+async def test_streams_of_the_last_day_are_shown_and_not_every_one_ever_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     told = [
         event(1, "long-ago", timedelta(days=30)),
         event(2, "yesterday", timedelta(hours=23)),
@@ -44,3 +46,5 @@ async def test_streams_of_the_last_day_are_shown_and_not_every_one_ever_seen() -
     assert len(await source.events(0, 100)) == 4
     assert source.stream_ids() == ["configured", "lately", "yesterday"]
     assert await source.bridge() is None
+    monkeypatch.setattr("time.time", lambda: (datetime.now(UTC) + timedelta(hours=2)).timestamp())
+    assert source.stream_ids() == ["configured", "lately"], "yesterday's is out of the day by now"

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hmac
 from collections.abc import Awaitable
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import PlainTextResponse, Response
@@ -20,9 +19,9 @@ from babelcast.bridge.service import Bridge
 from babelcast.bridge.settings import NAMES
 from babelcast.bridge.status import BridgeStatus, Health, health
 from babelcast.errors import BabelcastError, ConfigError
+from babelcast.hosts import names_this_machine, same_origin
 from babelcast.orchestrator import problems
 
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _REFUSED = 4401
 
 
@@ -142,10 +141,10 @@ def _allowed(socket: WebSocket, token: SecretStr | None) -> bool:
     """As the REST API; a browser can't set a header here, so the token may be in the query. A page of another origin is
     refused."""
     origin = socket.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != socket.headers.get("host"):
+    if origin is not None and not same_origin(origin, socket.headers.get("host")):
         return False
     if token is None:
-        return urlsplit(f"//{socket.headers.get('host', '')}").hostname in _LOOPBACK
+        return names_this_machine(socket.headers.get("host"))
     scheme, _, given = socket.headers.get("authorization", "").partition(" ")
     given = given if scheme.lower() == "bearer" else socket.query_params.get("token", "")
     return hmac.compare_digest(given.encode(), token.get_secret_value().encode())

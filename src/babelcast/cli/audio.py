@@ -10,9 +10,8 @@ import click
 from babelcast.cli.options import log_format_option, log_level_option
 from babelcast.cli.running import run_until_signalled
 from babelcast.errors import ConfigError
+from babelcast.hosts import LOOPBACK
 from babelcast.telemetry.logs import LogFormat, setup_logging
-
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @click.group("audio", invoke_without_command=True)
@@ -83,7 +82,7 @@ def command(
 
     setup_logging(log_format, log_level)
     secrets = {name: os.environ.get(f"AUDIO_{name}") or None for name in ("TOKEN", "STREAM_TOKEN", "STS_TOKEN")}
-    if host not in _LOOPBACK and secrets["TOKEN"] is None:
+    if host not in LOOPBACK and secrets["TOKEN"] is None:
         raise ConfigError(
             "beyond this machine the audio endpoint needs a token", key="AUDIO_TOKEN", hint="set it to a secret"
         )

@@ -17,14 +17,13 @@ from pydantic import SecretStr
 from babelcast.cli.options import log_format_option, log_level_option
 from babelcast.cli.running import run_until_signalled
 from babelcast.errors import BabelcastError, ConfigError
+from babelcast.hosts import LOOPBACK
 from babelcast.telemetry.logs import LogFormat, setup_logging
 
 if TYPE_CHECKING:
     from babelcast.bridge.service import Bridge
 
 log = logging.getLogger(__name__)
-
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @click.command("bridge")
@@ -66,7 +65,7 @@ def command(
     """
     setup_logging(log_format, log_level)
     token = os.environ.get("BABELCAST_API_TOKEN") or None
-    if host not in _LOOPBACK and token is None:
+    if host not in LOOPBACK and token is None:
         raise ConfigError(
             "beyond this machine the API needs a token", key="BABELCAST_API_TOKEN", hint="set it to a secret"
         )

@@ -157,6 +157,7 @@ async def _speech_service(spec: WorkerSpec) -> AsyncIterator[str | None]:
     if kind == "none" or spec.backend.url:
         yield spec.backend.url
         return
+    from babelcast.http_client import answers
     from babelcast.ports import free_port
     from babelcast.process import Child
 
@@ -165,15 +166,5 @@ async def _speech_service(spec: WorkerSpec) -> AsyncIterator[str | None]:
     argv = [sys.executable, "-m", "babelcast", "sts", "--port", str(port), "--engine", _ENGINES[kind]]
     environment = {"PYTHONUNBUFFERED": "1", "BABELCAST_PARENT": str(os.getpid())}
 
-    async def healthy() -> bool:
-        import aiohttp
-
-        try:
-            timeout = aiohttp.ClientTimeout(total=1.0)
-            async with aiohttp.ClientSession(timeout=timeout) as client, client.get(f"{url}/healthz") as answer:
-                return answer.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
-
-    async with Child("speech service", argv, ready=healthy, env=environment).running():
+    async with Child("speech service", argv, ready=lambda: answers(f"{url}/healthz"), env=environment).running():
         yield url

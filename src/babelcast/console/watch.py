@@ -283,6 +283,7 @@ class Watch:
         for gone in self._known.keys() - made["streams"].keys():
             del self._known[gone]
             self._levels.pop(gone, None)
+        self._changes = {each: change for each, change in self._changes.items() if each in self._known}
         self._tell()
 
     async def _view(self, stream_id: str, shown: bool) -> StreamView:
@@ -347,6 +348,10 @@ class Watch:
                 self._bridge, self._bridge_error = await self._source.bridge(), None
             except HTTPException as error:
                 self._bridge, self._bridge_error = None, str(error.detail)
+            except Exception:
+                self._bridge, self._bridge_error = None, "the media bridge can't be asked; the log has it"
+                if self._trouble.ready() is not None:
+                    log.exception("the bridge can't be asked")
             if self._watchers:
                 await asyncio.sleep(_BRIDGE_S)
             else:

@@ -16,6 +16,7 @@ from typing import Self
 from yarl import URL
 
 from babelcast.errors import LaunchError, MediaServerError
+from babelcast.hosts import reachable
 from babelcast.media_server.base import PathInfo, ReadProtocol
 from babelcast.media_server.v3 import V3Client
 from babelcast.process import Child
@@ -51,7 +52,7 @@ class MediaMtx:
 
     def __init__(self, ports: Ports, *, host: str = "127.0.0.1", api_url: str | None = None) -> None:
         self.ports = ports
-        self._host = f"[{host}]" if ":" in host else host
+        self._host = reachable(host)
         self._api = V3Client(api_url or f"http://{self._host}:{ports.api}")
 
     @classmethod
@@ -122,8 +123,7 @@ async def run_mediamtx(
         raise MediaServerError("MediaMTX can't be run without its API", retryable=False)
     await check_version(binary)
     ports = _take_ports(ports, host)
-    reach = "127.0.0.1" if host in {"", "0.0.0.0", "::"} else host
-    server = MediaMtx(ports, host=reach, api_url=f"http://127.0.0.1:{ports.api}")
+    server = MediaMtx(ports, host=reachable(host), api_url=f"http://127.0.0.1:{ports.api}")
 
     async def answers() -> bool:
         try:

@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from babelcast.bridge.status import BridgeStatus, Health, health
 from babelcast.config import Bridge
+from babelcast.hosts import LOOPBACK
+from babelcast.http_client import read_at_most
 from babelcast.orchestrator.login import who
 
 _ASK = aiohttp.ClientTimeout(total=3.0)
 _ORDER = aiohttp.ClientTimeout(total=45.0)
 """A start tries encoders, and one that is not there may take its time to say so."""
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _MOST_BYTES = 1 << 20
 
 Order = Literal["start", "stop", "restart"]
@@ -64,7 +65,7 @@ class BridgeClient:
     @property
     def is_local(self) -> bool:
         """It runs on this machine, so that its feed's address holds here too."""
-        return urlsplit(self._url).hostname in _LOOPBACK
+        return urlsplit(self._url).hostname in LOOPBACK
 
     async def view(self) -> BridgeView:
         return _view(await self._json("GET", "status"))
@@ -98,7 +99,7 @@ class BridgeClient:
             async with self._session.request(
                 method, url, json=body, headers=self._headers, timeout=timeout, allow_redirects=False
             ) as answer:
-                data = await answer.content.read(_MOST_BYTES)
+                data = await read_at_most(answer, _MOST_BYTES)
                 if answer.status == 200:
                     return data
                 raise _refused(answer.status, data)

@@ -28,7 +28,8 @@ class ConsoleSource:
         self._loop = loop
         self._events = events
         self._bridge = bridge
-        self._lately: set[str] = set()
+        self._seen_s: dict[str, float] = {}
+        """When an event last named a stream, in seconds since 1970."""
 
     def health(self) -> HealthView:
         return self._views.health()
@@ -38,8 +39,9 @@ class ConsoleSource:
 
     def stream_ids(self) -> list[str]:
         """Those of the config, and of the others those on air in the last day: not every one ever seen."""
-        known = {stream_id for stream_id in self._lately if self._views.knows(stream_id)}
-        return sorted(known | self._views.current_ids())
+        since_s = time.time() - _SHOWN_FOR_S
+        self._seen_s = {each: at_s for each, at_s in self._seen_s.items() if at_s >= since_s}
+        return sorted(set(filter(self._views.knows, self._seen_s)) | self._views.current_ids())
 
     def output_paths(self, stream_id: str) -> Mapping[str, str]:
         return self._views.output_paths(stream_id)
@@ -55,8 +57,7 @@ class ConsoleSource:
 
     async def events(self, after: int, limit: int) -> list[EventView]:
         found = await self._events(None, after, limit)
-        since_s = time.time() - _SHOWN_FOR_S
-        self._lately |= {event.stream_id for event in found if event.time.timestamp() >= since_s}
+        self._seen_s.update((event.stream_id, event.time.timestamp()) for event in found)
         return found
 
     async def bridge(self) -> BridgeView | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -12,12 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from babelcast.orchestrator.metrics import Metrics
 from babelcast.orchestrator.problems import EVENTS_PREFIX
-from babelcast.spec import STREAM_ID_PATTERN, stream_id_of_ingest_path
+from babelcast.spec import is_output_path, stream_id_of_ingest_path
 from babelcast.telemetry.logs import RateLimited
 
 log = logging.getLogger(__name__)
-
-_OUTPUT_PATH = re.compile(rf"live/{STREAM_ID_PATTERN}/out(/[A-Za-z0-9-]+)?")
 
 
 class MediaEvent(BaseModel):
@@ -46,7 +43,7 @@ def events_router(wake: Callable[[], None], metrics: Metrics) -> APIRouter:
         metrics.events.labels(event if stream_id else "ignored").inc()
         if stream_id is not None:
             log.info("media server says %s", event, extra={"streamId": stream_id, "requestId": x_request_id})
-        elif _OUTPUT_PATH.fullmatch(body.path):
+        elif is_output_path(body.path):
             log.debug("media server says %s of %s", event, body.path)
         elif ignored.ready() is not None:
             log.info("event ignored: %r is no ingest path", body.path, extra={"requestId": x_request_id})

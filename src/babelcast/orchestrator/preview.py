@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 BRIDGE = "bridge"
 _BROWSER_CODECS = frozenset({"H264", "VP8", "VP9", "AV1", "Opus", "G711", "G722"})
-
-
 _READY_S = 3.0
 
 

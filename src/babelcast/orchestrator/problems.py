@@ -7,7 +7,6 @@ import http
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from babelcast.errors import BabelcastError
+from babelcast.hosts import LOOPBACK, names_this_machine, same_origin
 from babelcast.orchestrator.login import COOKIE, SESSION_PATH, Login
 from babelcast.preview.settings import API as PREVIEW_API
 from babelcast.preview.settings import PAGE as PREVIEW_PAGE
@@ -28,7 +28,6 @@ MAX_BODY = 64 * 1024
 _OPEN_PATHS = {"/healthz", "/docs", "/openapi.json", "/", "/favicon.ico", SESSION_PATH}
 _OPEN_PREFIXES = ("/console/",)
 """The operator's page itself: it holds nothing but how to ask."""
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -88,7 +87,7 @@ def _refusal(request: Request, login: Login | None, view_token: SecretStr | None
         origin = request.headers.get("origin")
         if origin is None and by_cookie:  # browsers send it; without one it can't be told whose page asks
             return problem(403, "a request with a cookie must say its origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        if origin is not None and not same_origin(origin, request.headers.get("host")):
             return problem(403, "pages of another origin may not change anything here")
         return _oversized(request)
     return None
@@ -97,8 +96,7 @@ def _refusal(request: Request, login: Login | None, view_token: SecretStr | None
 def _foreign(request: Request) -> Response | None:
     """Without a token the API is for this machine, so it must have been called by its name: a web page that
     points a name of its own at 127.0.0.1 is refused."""
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-    if host in _LOOPBACK:
+    if names_this_machine(request.headers.get("host")):
         return None
     return problem(403, "call it as 127.0.0.1 or localhost, or set api_token")
 
@@ -107,7 +105,7 @@ def _may_pass(request: Request, login: Login) -> bool:
     path = request.url.path
     if path in _OPEN_PATHS or path.startswith(_OPEN_PREFIXES):
         return True
-    if path.startswith(EVENTS_PREFIX) and request.client is not None and request.client.host in _LOOPBACK:
+    if path.startswith(EVENTS_PREFIX) and request.client is not None and request.client.host in LOOPBACK:
         return True  # hooks of a media server on this machine; events are hints and tell nothing
     return login.is_token(_bearer(request))
 

@@ -19,6 +19,7 @@ from babelcast.console.assets import load_assets
 from babelcast.console.routes import console_router
 from babelcast.console.watch import Watch
 from babelcast.errors import BabelcastError, ControlsError
+from babelcast.hosts import reachable
 from babelcast.media_server.base import MediaServer
 from babelcast.orchestrator import dumps
 from babelcast.orchestrator.api import create_app
@@ -171,9 +172,7 @@ class Orchestrator:
     @property
     def api_url(self) -> str:
         """Where the API answers, as seen from this machine. Known once it runs."""
-        host = self._config.listen.api_host
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+        return f"http://{reachable(self._config.listen.api_host)}:{self._port}"
 
     @property
     def events_url(self) -> str:
@@ -196,13 +195,14 @@ class Orchestrator:
         self._watch.poke()
 
     async def choose_destination(self, stream_id: str, name: str, enabled: bool, who: str) -> None:
-        """Start or stop sending to a destination; outlives a restart."""
-        kind = "destination_started" if enabled else "destination_stopped"
-        await self._store.call(Store.choose_destination, stream_id, name, enabled)
-        await self._store.call(Store.add_event, kind, stream_id, f"{who}: {name}")
+        """Start or stop sending to a destination; outlives a restart. Raises BabelcastError where it is so now, and
+        the database did not take it."""
         self._forwarding.choose(stream_id, name, enabled)
         self._loop.wake()
         self._watch.poke(stream_id)
+        kind = "destination_started" if enabled else "destination_stopped"
+        await self._store.call(Store.choose_destination, stream_id, name, enabled)
+        await self._store.call(Store.add_event, kind, stream_id, f"{who}: {name}")
 
     async def change_controls(
         self, stream_id: str, patch: ControlsPatch, revision: int | None, who: str

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
 
 from babelcast.clock import Clock
 from babelcast.config import Config
@@ -260,11 +260,20 @@ class Views:
 
 def secrets_of(config: Config) -> tuple[str, ...]:
     """Every secret of the config, longest first. Very short ones are left out: masking ``a`` would mask all."""
-    found = {config.api_token, config.speech.token, config.bridge.token}
-    found |= {config.audio.token, config.audio.stream_token} if config.audio else set()
-    found |= {destination.key for stream in config.streams.values() for destination in stream.destinations}
-    values = {secret.get_secret_value() for secret in found if secret is not None}
+    values = {secret.get_secret_value() for secret in _secrets_in(config)}
     return tuple(sorted((value for value in values if len(value) >= 4), key=len, reverse=True))
+
+
+def _secrets_in(value: object) -> Iterator[SecretStr]:
+    if isinstance(value, SecretStr):
+        yield value
+    elif isinstance(value, BaseModel):
+        yield from _secrets_in([each for _, each in value])
+    elif isinstance(value, Mapping):
+        yield from _secrets_in(tuple(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _secrets_in(each)
 
 
 def _state(wanted: bool, handle: Handle | None, memory: Memory) -> StreamState:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from babelcast.errors import PreviewError
+from babelcast.http_client import read_at_most
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ async def offer(http: aiohttp.ClientSession, whep_url: str, sdp: str) -> Upstrea
     headers = {"Content-Type": "application/sdp"}
     try:
         async with http.post(whep_url, data=sdp, headers=headers, timeout=_TIMEOUT) as response:
-            text = (await response.content.read(_MAX_ANSWER)).decode("utf-8", "replace")
+            text = (await read_at_most(response, _MAX_ANSWER)).decode("utf-8", "replace")
             name = response.headers.get("Location", "").rstrip("/").rpartition("/")[2]
             if response.status == 201 and _SECRET.fullmatch(name):
                 return UpstreamAnswer(PREFIX + name, text)

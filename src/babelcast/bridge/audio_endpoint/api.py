@@ -9,7 +9,6 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -22,12 +21,12 @@ from babelcast.bridge.audio_endpoint.metrics import AudioMetrics
 from babelcast.bridge.audio_endpoint.producer import Replaced, Silent, Undecodable
 from babelcast.bridge.audio_endpoint.settings import Mix
 from babelcast.errors import BabelcastError, ConfigError, SpeechError, SpeechUnavailableError
+from babelcast.hosts import names_this_machine, same_origin
 from babelcast.telemetry.redact import redact
 from babelcast.wire import SpeakRequest
 
 log = logging.getLogger(__name__)
 
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _SEND_BUFFER = 64 << 10
 """Of a listener's socket in the kernel, which would take minutes of AAC before anybody sees that it is stuck."""
 _LINGER_S = 1.0
@@ -212,11 +211,11 @@ def _refusal(request: web.Request, token: SecretStr | None, stream_token: Secret
     """Without a token the endpoint is for this machine, and must be called by its name: a web page that points a name
     of its own at 127.0.0.1 is refused, and so is one of another origin that would change something."""
     origin = request.headers.get("Origin")
-    if request.method != "GET" and origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+    if request.method != "GET" and origin is not None and not same_origin(origin, request.headers.get("Host")):
         return problem(403, "pages of another origin may not change anything here")
     if request.path == "/healthz":
         return None
-    if token is None and urlsplit(f"//{request.headers.get('Host', '')}").hostname not in _LOOPBACK:
+    if token is None and not names_this_machine(request.headers.get("Host")):
         return problem(403, "call it as 127.0.0.1 or localhost, or set AUDIO_TOKEN")
     needed = stream_token if request.path == "/stream" else token
     if needed is None or _holds(request, needed):

@@ -15,6 +15,7 @@ from babelcast.audio.pcm import from_s16le
 from babelcast.bridge.audio_endpoint.queue import SpeechQueue
 from babelcast.bridge.audio_endpoint.settings import AudioSettings
 from babelcast.errors import SpeechError, SpeechProtocolError, SpeechUnavailableError
+from babelcast.http_client import read_at_most
 from babelcast.units import RATE, Pcm
 from babelcast.wire import SPEAK_PATH, SpeakRequest, SpeakResponse
 
@@ -63,9 +64,7 @@ class Speaker:
             async with self._session.post(
                 self._url + SPEAK_PATH, data=wanted.model_dump_json(), headers=self._headers, timeout=_TIMEOUT
             ) as answer:
-                data = await answer.content.read(_MOST_BYTES)
-                while not answer.content.at_eof() and len(data) < _MOST_BYTES:
-                    data += await answer.content.read(_MOST_BYTES - len(data))
+                data = await read_at_most(answer, _MOST_BYTES)
                 if answer.status != 200:
                     raise _refused(answer.status, data)
             found = SpeakResponse.model_validate_json(data)

@@ -11,6 +11,7 @@ from typing import Self
 from aiohttp import web
 
 from babelcast.errors import MediaServerError
+from babelcast.hosts import reachable
 from babelcast.media_server.relay.api import build_app
 from babelcast.media_server.relay.connection import Connection
 from babelcast.media_server.relay.events import EventSender
@@ -45,7 +46,7 @@ class Relay:
 
     @property
     def rtmp_url(self) -> str:
-        return f"rtmp://{_shown(self._settings.host)}:{self._rtmp_port}"
+        return f"rtmp://{reachable(self._settings.host)}:{self._rtmp_port}"
 
     @property
     def api_url(self) -> str:
@@ -124,10 +125,3 @@ def _busy(what: str, host: str, port: int, error: OSError) -> MediaServerError:
         hint="another program has this port: choose another one, or 0 for a free one",
         retryable=False,
     )
-
-
-def _shown(host: str) -> str:
-    """A host for a URL that this machine can use."""
-    if host in ("0.0.0.0", "::", ""):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
