@@ -173,6 +173,20 @@ def test_settings_change_on_air_without_a_click() -> None:
     assert np.abs(out[S + S // 10 :] - render(fresh, 0, 2 * S)[S + S // 10 :]).max() < 1e-6
 
 
+def test_a_fader_can_be_dragged_after_ten_hours() -> None:
+    """A change that comes before the last one has faded in; sample positions are far beyond a float32's integers."""
+    begin, n = 10 * 3_600 * S + 480, S
+    audio = SourceAudio(3)
+    for write in (audio.write_original, audio.write_background):
+        write(begin - 4_800, bed(n + 4_800) * 0)
+        write(begin, bed(2 * n))
+    mixer, out = Mixer(audio, DubTrack()), []
+    for i, pos in enumerate(range(begin, begin + n, 1_440)):
+        mixer.settings = MixSettings(bg_gain=(1.0, 0.3, 0.8, 0.1)[i % 4])
+        out.append(mixer.render(pos, 1_440).samples)
+    assert worst_step_db(np.concatenate(out)) < -60
+
+
 def test_loud_sums_are_limited() -> None:
     n = 2 * S
     audio = source_of(stereo(sine(n, 200, 0.8), sine(n, 200, 0.8)), stereo(sine(n, 200, 0.8), sine(n, 200, 0.8)))

@@ -282,3 +282,13 @@ def test_nothing_is_stretched_before_it_is_read() -> None:
     assert calls == []
     play(track, 0, 8 * S)
     assert len(calls) == 5
+
+
+def test_a_segment_that_comes_again_and_again_breaks_nothing() -> None:
+    """A backend that says the same thing over and over, under the same name."""
+    track = DubTrack(ScheduleSettings(hard_backlog_s=1.0))
+    track.add(segment(0, S, S), playhead=0)
+    play(track, 0, S // 2)
+    for _ in range(5):
+        track.add(segment(0, S, S), playhead=S // 2)
+    assert track.dropped == 5

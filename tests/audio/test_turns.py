@@ -110,3 +110,10 @@ def test_where_the_speech_is_unknown_a_voice_keeps_its_gain() -> None:
     for i in range(100):
         turns.gain_db(f"voice {i}", (40 + i) * S, (41 + i) * S, voice)
     assert turns.gain_db("a", 200 * S, 201 * S, voice) == 0.0  # only so many are remembered
+
+
+def test_a_span_of_any_length_costs_no_memory() -> None:
+    """A backend may say that it spoke a month of source."""
+    source, _ = programme(0.0)
+    assert speech_powers(source, 0, 30 * 24 * 3_600 * S) is None
+    assert speech_powers(source, S, 0) is None

@@ -208,7 +208,7 @@ class Mixer:
             return
         if target == self._to:
             return
-        now = self._gains_at(np.array([at], np.float32) - np.float32(self._fade_start))[0]
+        now = self._gains_at(np.array([at - self._fade_start], np.float32))[0]  # a position has no room in a float32
         self._from = (float(now[0]), float(now[1]), float(now[2]), float(now[3]), float(now[4]))
         self._to = target
         self._fade_start = at

@@ -74,7 +74,7 @@ class Dropped:
     reason: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # each is itself: two alike would be compared by their samples
 class _Planned:
     segment: DubSegment
     source_start: int

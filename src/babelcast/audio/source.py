@@ -55,6 +55,10 @@ class SourceAudio:
         """As :meth:`read_background`, without the fade at the end of what has come."""
         return self._background.ring.read(pos, n)
 
+    def held(self, pos: int, n: int) -> int:
+        """How many samples of [pos, pos + n) both have, at the most."""
+        return min(self._original.ring.present(pos, n), self._background.ring.present(pos, n))
+
     def background_lacks(self, pos: int, n: int) -> int:
         """How many samples of [pos, pos + n) the original has and the background has not."""
         return max(0, self._original.ring.present(pos, n) - self._background.ring.present(pos, n))

@@ -121,7 +121,7 @@ class Programme:
     def levels(self) -> Levels:
         """Of what was rendered last."""
         if self.dubbing is None and not self._mixing:
-            heard = db(rms(self._source.read_original(self.position - BLOCK, BLOCK)[0]))
+            heard = db(rms(self._source.peek_original(self.position - BLOCK, BLOCK)[0]))
             return Levels(source=heard, output=heard)
         levels = self._mixer.levels
         return Levels(source=levels.source, background=levels.background, dub=levels.dub, output=levels.output)
