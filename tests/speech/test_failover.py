@@ -102,6 +102,7 @@ class ToldBackend:
         self.name = name
         self.usd_per_s = usd_per_s
         self.error: SpeechError | None = None
+        self.bug: Exception | None = None
         self.open_s = 0.0
         self.hangs = False
         self.sessions: list[Told] = []
@@ -109,6 +110,8 @@ class ToldBackend:
 
     async def open(self, target: SpeechTarget) -> Told:
         await asyncio.sleep(self.open_s)
+        if self.bug is not None:
+            raise self.bug
         if self.error is not None:
             raise self.error
         self.sessions.append(Told(self))
@@ -123,6 +126,15 @@ class ToldBackend:
 
     async def aclose(self) -> None:
         pass
+
+
+class DeadAtOnce(ToldBackend):
+    """Opens, and ends with the first frame."""
+
+    async def open(self, target: SpeechTarget) -> Told:
+        session = await super().open(target)
+        session.end("internal", True)
+        return session
 
 
 Event = tuple[float, Callable[[], object]]
@@ -363,6 +375,30 @@ def test_all_down_is_retried_and_comes_back_soon() -> None:
     take = run([Member(a), Member(b)], [(5.0, b.down), (5.1, a.down), (15.0, up)], 40.0)
     who = voices(take)
     assert who[-1] == "b" and set(who[22:]) == {"b"}
+
+
+def test_one_that_dies_while_it_hears_the_rest_again_is_passed_over() -> None:
+    a, b, c = ToldBackend("a"), DeadAtOnce("b"), ToldBackend("c")
+    take = run([Member(a), Member(b), Member(c)], [(8.05, a.down)], 20.0)
+    who = voices(take)
+    assert "-" not in who and who[-1] == "c" and "b" not in who
+    assert b.sessions
+
+
+def test_a_bug_ends_the_session_and_does_not_hang_it() -> None:
+    a, b = ToldBackend("a"), ToldBackend("b")
+
+    async def main() -> None:
+        session, take = await FailoverBackend([Member(a), Member(b)], clock=LoopClock()).open(TARGET), Take()
+        listening = asyncio.create_task(listen(session, take))
+        b.bug = ZeroDivisionError("oops")
+        a.down()
+        async with asyncio.timeout(10.0):
+            await listening
+        assert take.closed.retryable and "oops" in take.closed.reason
+        await session.aclose()
+
+    run_virtual(main())
 
 
 @pytest.mark.unit

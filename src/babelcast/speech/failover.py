@@ -47,7 +47,10 @@ _TICK_S = 0.25
 
 
 class FailoverSession:
-    """See :class:`babelcast.speech.base.SpeechSession`. Made by :meth:`FailoverBackend.open`."""
+    """See :class:`babelcast.speech.base.SpeechSession`. Made by :meth:`FailoverBackend.open`.
+
+    Events that nobody reads: at most 512, then the oldest is dropped.
+    """
 
     def __init__(self, owner: FailoverBackend, target: SpeechTarget, first: Slot) -> None:
         self._owner = owner
@@ -194,6 +197,13 @@ class FailoverSession:
     # who speaks
 
     async def _live(self) -> None:
+        try:
+            await self._watch()
+        except Exception as error:  # a bug here must not hang the stream: retry opens another session
+            log.exception("failover failed", extra={"streamId": self._target.stream_id})
+            self._end(ClosedEvent("internal", f"the failover failed: {error}", retryable=True))
+
+    async def _watch(self) -> None:
         while not self._ended:
             self._wake.clear()
             try:
@@ -236,18 +246,13 @@ class FailoverSession:
         return True
 
     async def _start_again(self, slot: Slot, reason: str) -> None:
-        lost, frames = self._tail.replay(self._owner.in_time_from() if self._owner.in_time_from else 0)
-        if lost is not None:
-            self._emit(lost)
-        if frames:
-            slot.start_ns = frames[0].start_ns
-        sent = frames[-1] if frames else None
-        while frames:
-            for frame in frames:
-                await slot.session.send(frame)
-                sent = frame
-                await asyncio.sleep(0)  # its own queue may be shorter than what it is to hear at once
-            frames = self._tail.after(sent) if sent else []
+        try:
+            await self._replay(slot)
+        except SpeechError as error:  # it ended at once: its reader learns why, and the next one is taken
+            log.debug("not all was sent again: %s", error)
+        except BaseException:
+            self._retire(slot)
+            raise
         changed = slot.index != self._active.index
         self._active = slot
         self._listen(slot)
@@ -255,6 +260,19 @@ class FailoverSession:
             self._say(slot, reason)
         if self._finishing:
             await slot.session.finish()
+
+    async def _replay(self, slot: Slot) -> None:
+        """Let it hear what nobody has dealt with, as far as its dub can be in time."""
+        lost, frames = self._tail.replay(self._owner.in_time_from() if self._owner.in_time_from else 0)
+        if lost is not None:
+            self._emit(lost)
+        if frames:
+            slot.start_ns = frames[0].start_ns
+        while frames:
+            for frame in frames:
+                await slot.session.send(frame)
+                await asyncio.sleep(0)  # its own queue may be shorter than what it is to hear at once
+            frames = self._tail.after(frames[-1])
 
     async def _look_for_better(self) -> None:
         if self._next is not None:
