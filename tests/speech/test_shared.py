@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.fakes.speech import frames, silence, sine
+from tests.speech.scripted import ScriptedBackend, ScriptedSession, until
 
 from babelcast.errors import SpeechError, UnsupportedLanguageError
 from babelcast.speech.base import ClosedEvent, ProgressEvent, SegmentEvent, SpeechEvent, SpeechSession, SpeechTarget
@@ -206,3 +208,39 @@ async def test_a_language_that_is_not_spoken_costs_the_others_nothing() -> None:
             await session.aclose()
         await backend.aclose()
     assert inner.asked == ["es+fi+de", "es", "es+fi+de", "fi", "es+de", "fi"]
+
+
+@pytest.mark.unit
+async def test_a_bug_in_the_client_ends_all_languages() -> None:
+    class Broken(ScriptedSession):
+        async def events(self) -> AsyncIterator[SpeechEvent]:
+            async for _ in super().events():
+                raise ZeroDivisionError("oops")
+            yield ProgressEvent(0)
+
+    broken = Broken()
+    broken.says.put_nowait(ProgressEvent(0))
+    backend = SharedBackend(ScriptedBackend(broken, ScriptedSession()), ("es", "de"))
+    members = [await backend.open(target(tag)) for tag in ("es", "de")]
+    for events in await asyncio.gather(*(hear(member) for member in members)):
+        assert isinstance(events[-1], ClosedEvent) and events[-1].retryable and "oops" in events[-1].reason
+    await asyncio.gather(*(member.aclose() for member in members))
+    await (await backend.open(target("es"))).aclose()
+    await backend.aclose()
+
+
+@pytest.mark.unit
+async def test_what_was_said_is_kept_only_until_all_have_joined() -> None:
+    inner = ScriptedSession()
+    backend = SharedBackend(ScriptedBackend(inner), ("es", "de"))
+    first = await backend.open(target("es"))
+    inner.says.put_nowait(ProgressEvent(1))
+    await until(lambda: first._shared._said)
+    second = await backend.open(target("de"))
+    inner.says.put_nowait(ProgressEvent(2))
+    inner.says.put_nowait(ClosedEvent("finished", "", retryable=False))
+    for member in (first, second):
+        assert [e.processed_until_ns for e in await hear(member) if isinstance(e, ProgressEvent)] == [1, 2]
+        assert not member._shared._said
+        await member.aclose()
+    await backend.aclose()

@@ -86,11 +86,11 @@ class SharedMember:
 class _Shared:
     """The one session, and the members that listen to it."""
 
-    def __init__(self, session: SpeechSession) -> None:
+    def __init__(self, session: SpeechSession, languages: tuple[str, ...]) -> None:
         self.session = session
         self.over = False
         self._members: dict[str, SharedMember] = {}
-        self._joined: set[str] = set()
+        self._awaited = set(languages)  # that have not joined yet
         self._said: deque[SpeechEvent] = deque(maxlen=_MISSED)
         """For a language that joins when the first one's sound was answered already, as after a reconnect."""
         self._sent_until_ns: int | None = None
@@ -101,10 +101,12 @@ class _Shared:
 
     def join(self, language: str) -> SharedMember:
         member = self._members[language] = SharedMember(self, language)
-        if language not in self._joined:
-            self._joined.add(language)
+        if language in self._awaited:
+            self._awaited.discard(language)
             for event in self._said:
                 member.take(event)
+        if not self._awaited:
+            self._said.clear()
         return member
 
     async def send(self, frame: SpeechFrame) -> None:
@@ -130,12 +132,24 @@ class _Shared:
         await self.session.aclose()
 
     async def _deliver(self) -> None:
-        async for event in self.session.events():
-            if isinstance(event, ClosedEvent):
-                self.over = True  # before a member can ask for the next one
-            self._said.append(event)
-            for member in list(self._members.values()):
-                member.take(event)
+        closed = ClosedEvent("internal", "the session ended without a word", retryable=True)
+        try:
+            async for event in self.session.events():
+                if isinstance(event, ClosedEvent):
+                    closed = event
+                    break
+                if self._awaited:
+                    self._said.append(event)
+                self._tell(event)
+        except Exception as error:  # a bug in the client must not leave the languages waiting
+            log.exception("speech session failed")
+            closed = ClosedEvent("internal", f"the speech client failed: {error}", retryable=True)
+        self.over = True  # before a member can ask for the next one
+        self._tell(closed)
+
+    def _tell(self, event: SpeechEvent) -> None:
+        for member in list(self._members.values()):
+            member.take(event)
 
 
 class SharedBackend:
@@ -169,7 +183,7 @@ class SharedBackend:
                     session = await self._inner.open(wanted)
                 except UnsupportedLanguageError:
                     return await self._alone(target)
-                self._shared.append(_Shared(session))
+                self._shared.append(_Shared(session, self._languages))
                 log.info("one session for %s", ", ".join(self._languages))
             return self._shared[-1].join(target.target_language)
 
