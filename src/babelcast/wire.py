@@ -216,14 +216,14 @@ class Segment(_Answer):
 
     type: Literal["segment"] = "segment"
     segment_id: str
-    sequence: int
+    sequence: int = Field(ge=0, le=2**32 - 1)
     source_start_ns: int
     source_end_ns: int
     transcript: str
     translation: str
     voice: str
-    sample_rate: int
-    samples: int
+    sample_rate: int = Field(ge=8_000, le=96_000)
+    samples: int = Field(gt=0)
     stages: StageTimes = StageTimes()
     language: str | None = None
     """Version 2: the target language."""

@@ -137,6 +137,15 @@ async def test_an_error_that_says_how_long_is_waited_for() -> None:
     await session.aclose()
 
 
+@pytest.mark.parametrize("wait_s", [0.0, -5.0])
+async def test_a_service_that_asks_for_no_pause_is_not_hammered(wait_s: float) -> None:
+    backend = ScriptedBackend(*[SpeechUnavailableError("busy", retry_after_s=wait_s) for _ in range(100)])
+    session = await RetryBackend(backend).open(TARGET)
+    await asyncio.sleep(0.25)
+    assert 1 <= backend.opened <= 4
+    await session.aclose()
+
+
 async def test_going_away_moves_over_once_the_next_one_is_open() -> None:
     first, second = ScriptedSession(), ScriptedSession()
     backend, session = await opened(first, SpeechUnavailableError("full"), second)

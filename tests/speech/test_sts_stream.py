@@ -16,7 +16,7 @@ from babelcast.speech.base import ClosedEvent, SpeechTarget
 from babelcast.speech.factory import make_backend
 from babelcast.speech.sts_http import StsHttpBackend
 from babelcast.speech.sts_stream import FrameQueue, StsStreamBackend
-from babelcast.units import SpeechFrame
+from babelcast.units import NS_PER_S, SpeechFrame
 from babelcast.wire import DUB_FRAME, LAST_FRAME, STREAM_PATH, ErrorMessage, Ready, Segment, Stats
 
 TARGET = SpeechTarget("show", "en", "es")
@@ -107,6 +107,9 @@ async def _collect(events: AsyncIterator[object]) -> list[object]:
         [SEGMENT, DUB_FRAME.pack(1, 0, LAST_FRAME) + bytes(200)],
         [SEGMENT, DUB_FRAME.pack(0, 0, LAST_FRAME) + bytes(100)],
         [SEGMENT, DUB_FRAME.pack(0, 0, 0) + bytes(400)],
+        [SEGMENT.replace('"source_end_ns":1', f'"source_end_ns":{30 * NS_PER_S}')],
+        [SEGMENT.replace('"source_start_ns":0', '"source_start_ns":2')],
+        [SEGMENT.replace('"sample_rate":16000', '"sample_rate":1000000000')],
     ],
 )
 async def test_a_broken_protocol_ends_the_session_retryable(service: FakeService, sends: list[str | bytes]) -> None:
@@ -117,6 +120,7 @@ async def test_a_broken_protocol_ends_the_session_retryable(service: FakeService
 
     closed = await closed_by(service, script)
     assert closed.code == "internal" and closed.retryable
+    assert "was lost" not in closed.reason, "that was the script's end"
 
 
 @pytest.mark.integration

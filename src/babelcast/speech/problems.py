@@ -20,6 +20,8 @@ _CODES = {
     503: "overloaded",
     504: "deadline",
 }
+_LONGEST_WAIT_S = 60.0
+"""Whatever a service says: on air a dub that comes back is worth a try a minute."""
 _RETRYABLE = {"overloaded", "rate_limited", "deadline", "engine_failed", "internal"}
 
 
@@ -41,13 +43,14 @@ def error_for(
         return UnsupportedLanguageError(text, code=code, retryable=retryable)
     if not retryable:
         return SpeechError(text, code=code, retryable=False)
-    return SpeechUnavailableError(text, code=code, retry_after_s=retry_after_s)
+    wait_s = None if retry_after_s is None else min(retry_after_s, _LONGEST_WAIT_S)
+    return SpeechUnavailableError(text, code=code, retry_after_s=wait_s)
 
 
 def retry_after(headers: Mapping[str, str] | None) -> float | None:
-    """What ``Retry-After`` says in seconds, a minute at most; None where it says nothing or a date."""
+    """What ``Retry-After`` says in seconds; None where it says nothing or a date."""
     text = (headers or {}).get("Retry-After", "")
-    return min(float(text), 60.0) if text.isascii() and text.isdigit() else None
+    return float(text) if text.isascii() and text.isdigit() else None
 
 
 def unreachable(url: str, error: Exception) -> SpeechUnavailableError:

@@ -35,6 +35,8 @@ from babelcast.units import NS_PER_S, SpeechFrame
 log = logging.getLogger(__name__)
 
 _MAX_EVENTS = 512
+_LEAST_PAUSE_S = 0.1
+"""Also where a service asks for none (``Retry-After: 0``): it would be asked as fast as it can refuse."""
 
 OnState = Callable[[str, str | None, str | None], None]
 """Told ``opening``, ``open`` or ``retrying``, and with the last one the reason, a sentence, and the error's code."""
@@ -220,7 +222,7 @@ class RetrySession:
                 return
             self._state("retrying", closed.reason, closed.code)
             self.reopened += 1
-            pause_s = self._pauses.next_s() if wait_s is None else wait_s
+            pause_s = self._pauses.next_s() if wait_s is None else max(wait_s, _LEAST_PAUSE_S)
             log.warning(
                 "speech session ended, next try in %.1f s: %s",
                 pause_s,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections import deque
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -181,7 +180,7 @@ class StsHttpSession:
                     self._url + wire.PROCESS_PATH, data=body.model_dump_json(), headers=headers
                 ) as response,
             ):
-                return _answer(response.status, await response.text(), retry_after(response.headers))
+                return _answer(response.status, await response.read(), retry_after(response.headers))
         except TimeoutError as error:
             raise SpeechUnavailableError("the speech service does not answer in time", code="deadline") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -220,7 +219,7 @@ class StsHttpSession:
         """The dub without the overlap, so that consecutive ones join; None where nothing was said."""
         try:
             pcm = base64.b64decode(answer.audio, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise SpeechProtocolError("the answer's audio is not base64", code="internal") from error
         if answer.fragment_id != fragment.fragment_id or len(pcm) != len(fragment.pcm):
             raise SpeechProtocolError("the answer does not fit its fragment", code="internal")
@@ -240,7 +239,7 @@ class StsHttpSession:
         )
 
 
-def _answer(status: int, text: str, retry_s: float | None) -> wire.ProcessResponse:
+def _answer(status: int, text: bytes, retry_s: float | None) -> wire.ProcessResponse:
     """Raises SpeechError for anything but a response."""
     try:
         if status == 200:
@@ -287,7 +286,7 @@ class StsHttpBackend:
         """A stateless contract says yes or no only per fragment, so ask for the pair first."""
         try:
             async with asyncio.timeout(_OPEN_TIMEOUT_S), http.get(self._url + wire.LANGUAGES_PATH) as response:
-                text = await response.text()
+                text = await response.read()
         except TimeoutError as error:
             raise SpeechUnavailableError("the speech service does not answer", code="deadline") from error
         except (aiohttp.ClientError, OSError) as error:

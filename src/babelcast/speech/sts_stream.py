@@ -28,13 +28,15 @@ from babelcast.speech.base import (
 )
 from babelcast.speech.problems import error_for, retry_after, unreachable
 from babelcast.telemetry.redact import redact_url
-from babelcast.units import SPEECH_RATE, DubSegment, Pcm, SpeechFrame
+from babelcast.units import NS_PER_S, SPEECH_RATE, DubSegment, Pcm, SpeechFrame
 
 log = logging.getLogger(__name__)
 
 _OPEN_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 0.5
 _MAX_SEGMENT_S = 60.0
+_BEYOND_NS = 5 * NS_PER_S
+"""How far past what was sent a segment's source may end: a service may pad what it hears with silence."""
 _MAX_EVENTS = 256
 _CUT_OFF = {"internal", "deadline"}
 """Codes of an end that the service did not mean: the connection was lost, or it says nothing any more."""
@@ -86,7 +88,7 @@ class _Assembly:
 
     def __init__(self, message: wire.Segment) -> None:
         self.language = message.language
-        if not 0 < message.samples <= _MAX_SEGMENT_S * message.sample_rate or message.sample_rate < 8_000:
+        if message.samples > _MAX_SEGMENT_S * message.sample_rate:
             raise SpeechProtocolError("a segment of impossible length", code="internal")
         self._message = message
         self._pcm = bytearray()
@@ -131,6 +133,7 @@ class StsStreamSession:
         self._socket = socket
         self._silent_s = silent_s
         self._sent_since_answer = False
+        self._sent_until_ns = 0
         self._queue = FrameQueue(queue_s)
         self._events: asyncio.Queue[SpeechEvent] = asyncio.Queue(_MAX_EVENTS)
         self._assembly: _Assembly | None = None
@@ -209,6 +212,7 @@ class StsStreamSession:
         try:
             while frame := await self._queue.take():
                 self._sent_since_answer = True
+                self._sent_until_ns = frame.end_ns
                 await self._socket.send_bytes(wire.SOURCE_FRAME.pack(frame.start_ns) + frame.pcm)
             await self._socket.send_str(wire.Finish().model_dump_json())
         except (aiohttp.ClientError, ConnectionError) as error:
@@ -274,6 +278,8 @@ class StsStreamSession:
             case wire.Segment():
                 if self._assembly is not None:
                     raise SpeechProtocolError("a segment within a segment", code="internal")
+                if not message.source_start_ns <= message.source_end_ns <= self._sent_until_ns + _BEYOND_NS:
+                    raise SpeechProtocolError("a segment of source that was never sent", code="internal")
                 self._assembly = _Assembly(message)
             case wire.Partial():
                 return PartialEvent(message.source_start_ns, message.source_end_ns, message.transcript)
