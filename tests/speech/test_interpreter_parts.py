@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 from tests.fakes.speech import frames, noise, silence, sine
+from tests.fakes.virtual_time import LoopClock, run_virtual
 
 from babelcast.errors import ConfigError
 from babelcast.spec import BackendSpec
 from babelcast.speech.cost import GEMINI_LIVE, OPENAI_TRANSLATE, Budget, CostMeter, Price, gemini_price
 from babelcast.speech.factory import make_backend
-from babelcast.speech.interpreter.connection import Sound
-from babelcast.speech.interpreter.inbox import Gate, Inbox
+from babelcast.speech.interpreter.connection import Message, Sound
+from babelcast.speech.interpreter.inbox import Chunk, Gate, Inbox
+from babelcast.speech.interpreter.leg import Leg
+from babelcast.speech.interpreter.settings import InterpreterSettings
 from babelcast.speech.interpreter.voice import Piece, Voice
 from babelcast.units import NS_PER_S, SpeechFrame
 
@@ -100,6 +105,35 @@ def test_a_change_of_rate_cuts_without_a_pause() -> None:
         (16_000, True, False),
         (24_000, False, False),
     ]
+
+
+def test_a_service_that_takes_no_more_sound_is_noticed() -> None:
+    """Its socket is open and nobody reads there: a write waits for ever."""
+
+    class Hung:
+        async def send_audio(self, pcm: bytes) -> None:
+            await asyncio.sleep(3_600)
+
+        async def receive(self) -> list[Message]:
+            await asyncio.sleep(3_600)
+            return []
+
+        async def finish(self) -> bool:
+            await asyncio.sleep(3_600)
+            return True
+
+        async def aclose(self) -> None:
+            pass
+
+    async def main() -> None:
+        leg = Leg(Hung(), 0, CostMeter(GEMINI_LIVE), LoopClock(), InterpreterSettings())
+        async with asyncio.timeout(20.0):
+            await leg.hear(Chunk(silence(0.1), 0, NS_PER_S // 10))
+            assert leg.error is not None and leg.error.code == "deadline" and leg.error.retryable
+            assert await leg.finish()
+        assert leg.lineage.sent_until_ns is None
+
+    run_virtual(main())
 
 
 def test_the_list_prices() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import logging
 import ssl
@@ -110,6 +109,7 @@ class OpenAiConnection:
         self._resampler = soxr.ResampleStream(SPEECH_RATE, RATE, 1, dtype="float32", quality="HQ")
         self._leaving: asyncio.Task[None] | None = None
         self._goaway: GoAway | None = None
+        self._expiry: asyncio.TimerHandle | None = None
 
     async def send(self, event: dict[str, Any]) -> None:
         try:
@@ -144,7 +144,7 @@ class OpenAiConnection:
     def expires_at(self, unix_s: float) -> None:
         """Go away a minute before the session's end, by its own word."""
         left_s = unix_s - time.time() - _GOAWAY_S
-        asyncio.get_running_loop().call_later(max(left_s, 0.0), self._expire)
+        self._expiry = asyncio.get_running_loop().call_later(max(left_s, 0.0), self._expire)
 
     def _expire(self) -> None:
         self._goaway = GoAway(_GOAWAY_S)
@@ -154,6 +154,8 @@ class OpenAiConnection:
         return True
 
     async def aclose(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
         if self._leaving is None:
             self._leaving = asyncio.create_task(self._leave(), name="openai leave")
         await asyncio.shield(self._leaving)
@@ -174,7 +176,7 @@ def messages_of(event: dict[str, Any]) -> list[Message]:
                 raise SpeechError("OpenAI Realtime sends a format that we did not ask for", code="unsupported_format")
             try:
                 pcm = base64.b64decode(event.get("delta") or "", validate=True)
-            except (binascii.Error, ValueError) as error:
+            except ValueError as error:
                 raise SpeechUnavailableError("OpenAI Realtime sent broken sound", code="internal") from error
             return [Sound(pcm, int(event.get("sample_rate") or RATE))]
         case "session.input_transcript.delta":

@@ -71,9 +71,13 @@ class Leg:
     # what it hears
 
     async def hear(self, chunk: Chunk) -> None:
-        """Send a chunk. A failure is kept in ``error``."""
+        """Send a chunk. A failure is kept in ``error``, and so is a service that takes no more."""
         try:
-            await self._connection.send_audio(chunk.pcm)
+            async with asyncio.timeout(self._settings.silent_s):
+                await self._connection.send_audio(chunk.pcm)
+        except TimeoutError:
+            self.error = self.error or SpeechUnavailableError("the interpreter takes no sound", code="deadline")
+            return
         except SpeechError as error:
             self.error = self.error or error
             return
@@ -90,10 +94,13 @@ class Leg:
         """No more source comes. See :meth:`babelcast.speech.interpreter.connection.Connection.finish`."""
         self.lineage.ended()
         try:
-            return await self._connection.finish()
+            async with asyncio.timeout(self._settings.silent_s):
+                return await self._connection.finish()
+        except TimeoutError:
+            self.error = self.error or SpeechUnavailableError("the interpreter takes no sound", code="deadline")
         except SpeechError as error:
             self.error = self.error or error
-            return True
+        return True
 
     # what it says
 
