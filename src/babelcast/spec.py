@@ -204,7 +204,7 @@ def revision_of(if_match: str | None) -> int | None:
     text = (if_match or "*").strip().removeprefix("W/").strip('"')
     if text == "*":
         return None
-    if not text.isdecimal():
+    if not re.fullmatch("[0-9]{1,18}", text):
         raise ControlsError(f"If-Match names no revision: {text[:40]}", 412)
     return int(text)
 

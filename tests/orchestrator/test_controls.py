@@ -119,6 +119,7 @@ async def test_what_can_not_be_is_a_problem_and_changes_nothing(api: Api, worker
         ({"surprise": 1}, {}, 422),
         ({"force": "silence"}, {"If-Match": '"7"'}, 412),
         ({"force": "silence"}, {"If-Match": "seven"}, 412),
+        ({"force": "silence"}, {"If-Match": "7" * 5_000}, 412),
     ]
     for body, headers, status in cases:
         response, problem = await api("PATCH", URL, json=body, headers=headers)

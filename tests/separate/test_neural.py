@@ -161,10 +161,11 @@ def test_other_files_are_refused_with_a_reason(tmp_path: Path) -> None:
         networks.identity(path, shape)
         with pytest.raises(ConfigError, match=complaint):
             MdxNetwork(path)
-    path.with_suffix(".json").write_text("{")
     networks.identity(path)
-    with pytest.raises(ConfigError, match=r"n\.json"):
-        MdxNetwork(path)
+    for beside, complaint in (("{", r"n\.json"), ('{"mdx_dim_t_set": "many"}', "mdx_dim_t_set: it is 'many'")):
+        path.with_suffix(".json").write_text(beside)
+        with pytest.raises(ConfigError, match=complaint):
+            MdxNetwork(path)
 
 
 def test_what_is_not_a_number_is_an_error(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.separate import material
 
+from babelcast.separate.centre import CentreMask
 from babelcast.separate.factory import SeparationMode, make_separator
 from babelcast.separate.stft import BINS, Frames, Spectra, StftSeparator
 from babelcast.units import RATE, Pcm
@@ -78,3 +79,14 @@ def test_off_gives_everything_to_the_background() -> None:
     out = material.run(make_separator("off"), signal, 100)
     assert np.array_equal(out.background, signal)
     assert make_separator("off").latency_samples == 0
+
+
+def test_ten_minutes_of_mono_are_no_trouble_for_the_centre_mask() -> None:
+    """It has no side power at all, and the learnt ratio of the two must stay a number (warnings are errors here)."""
+    mask, rng = CentreMask(), np.random.default_rng(1)
+    mono = np.repeat(rng.standard_normal((16, 1, BINS)), 2, axis=1).astype(np.complex64)
+    nobody, somebody = np.zeros(16, np.bool_), np.ones(16, np.bool_)
+    for _ in range(3_500):
+        mask.speech(Frames(mono, nobody, somebody))
+    speech = mask.speech(Frames(mono, somebody, nobody))
+    assert speech is not None and np.isfinite(speech).all()

@@ -59,8 +59,9 @@ class CentreMask:
         if not len(mid_power):
             return
         keep = np.float32(_MEMORY ** len(mid_power))
-        self._mid_power = keep * self._mid_power + (1 - keep) * mid_power.mean(axis=0)
-        self._side_power = keep * self._side_power + (1 - keep) * side_power.mean(axis=0)
+        # a floor, because a mono programme has no side power at all, and the ratio of the two would overflow
+        self._mid_power = np.maximum(keep * self._mid_power + (1 - keep) * mid_power.mean(axis=0), _TINY)
+        self._side_power = np.maximum(keep * self._side_power + (1 - keep) * side_power.mean(axis=0), _TINY)
 
     def _ratio(self) -> Powers:
         ratio = np.clip(self._mid_power / self._side_power, *_RATIO_BOUNDS)

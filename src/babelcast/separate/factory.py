@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from babelcast.errors import BabelcastError, ConfigError, MissingDependencyError
+from babelcast.errors import ConfigError, MissingDependencyError
 from babelcast.separate.auto import AutoEstimator
 from babelcast.separate.base import Separator, needed_delay_s
 from babelcast.separate.centre import CentreMask
@@ -52,7 +52,7 @@ def make_separator(mode: SeparationMode, model: str | None = None, *, delay_s: f
     except MissingDependencyError:
         if not live and mode != "auto":
             raise
-    except BabelcastError:
+    except Exception:  # whatever a network's file makes its loader raise
         if mode != "auto":
             raise
     return guard

@@ -255,9 +255,10 @@ def _sidecar(path: Path) -> dict[str, Any]:
                 raise ConfigError(f"it can't be read: {error}", file=str(beside)) from error
             if not isinstance(found, dict):
                 raise ConfigError("it is not a JSON object", file=str(beside))
-            if "mdx_dim_t_set" in found:
-                found.setdefault("dim_t", 2 ** int(found["mdx_dim_t_set"]))  # there it is an exponent
-            return found
+            exponent = found.get("mdx_dim_t_set", 8)
+            if not isinstance(exponent, int) or not 0 <= exponent <= 16:
+                raise ConfigError(f"it is {exponent!r}, not an exponent of two", file=str(beside), key="mdx_dim_t_set")
+            return {"dim_t": 2**exponent, **found} if "mdx_dim_t_set" in found else found
     return {}
 
 
