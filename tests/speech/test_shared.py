@@ -233,14 +233,14 @@ async def test_a_bug_in_the_client_ends_all_languages() -> None:
 async def test_what_was_said_is_kept_only_until_all_have_joined() -> None:
     inner = ScriptedSession()
     backend = SharedBackend(ScriptedBackend(inner), ("es", "de"))
-    first = await backend.open(target("es"))
+    first, shared = await backend.open(target("es")), backend._shared[0]
     inner.says.put_nowait(ProgressEvent(1))
-    await until(lambda: first._shared._said)
+    await until(lambda: shared._said)
     second = await backend.open(target("de"))
     inner.says.put_nowait(ProgressEvent(2))
     inner.says.put_nowait(ClosedEvent("finished", "", retryable=False))
     for member in (first, second):
         assert [e.processed_until_ns for e in await hear(member) if isinstance(e, ProgressEvent)] == [1, 2]
-        assert not member._shared._said
+        assert not shared._said
         await member.aclose()
     await backend.aclose()
