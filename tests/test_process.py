@@ -73,6 +73,25 @@ async def test_one_that_is_killed_comes_back(tmp_path: Path) -> None:
         assert child.restarts == 1
 
 
+async def test_a_grandchild_that_holds_its_output_leaves_no_task_behind(tmp_path: Path) -> None:
+    up = tmp_path / "up"
+    text = f"import subprocess, time; subprocess.Popen(['sleep', '5']); open({str(up)!r}, 'w'); time.sleep(60)"
+    child = Child("parent of a sleeper", program(text), ready=exists(up))
+
+    def readers() -> int:
+        return sum(task.get_name() == "output of parent of a sleeper" for task in asyncio.all_tasks())
+
+    async with child.running():
+        first = child.pid
+        assert first is not None and readers() == 1
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while child.restarts == 0 or child.pid == first:
+                await asyncio.sleep(0.05)
+        assert readers() == 1
+    assert readers() == 0
+
+
 async def test_one_that_hangs_is_killed_and_comes_back(tmp_path: Path) -> None:
     up = tmp_path / "up"
     child = Child(

@@ -20,6 +20,7 @@ from babelcast.telemetry.redact import redact
 
 log = logging.getLogger(__name__)
 
+_LAST_WORDS_S = 1.0
 _SHIM = Path(__file__).with_name("die_with_parent.py")
 
 ReadyProbe = Callable[[], Awaitable[bool]]
@@ -48,7 +49,11 @@ def start_time(pid: int) -> float | None:
 
 def show_arguments(arguments: Sequence[str]) -> None:
     """Have others (``ps``, ``/proc/<pid>/cmdline``) see these arguments as ours, as far as there is room for them: they
-    are written over those that we were started with. Linux; else nothing."""
+    are written over those that we were started with. Linux; else nothing.
+
+    The package setproctitle would put a title over the environment as well, by which a run's processes are found; told
+    not to, it needs the same room as this.
+    """
     with contextlib.suppress(OSError, ValueError, IndexError):
         stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
         fields = stat[stat.rindex(")") + 2 :].split()
@@ -108,6 +113,7 @@ class Child:
         self._grace_s = grace_s
         self._hung_after_s = hung_after_s
         self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
         self._last_lines: collections.deque[str] = collections.deque(maxlen=20)
 
     @contextlib.asynccontextmanager
@@ -142,15 +148,16 @@ class Child:
             )
         except OSError as error:
             raise LaunchError(f"{self.name} can't be started: {error}") from error
-        reader = asyncio.create_task(self._forward_output(self._process), name=f"output of {self.name}")
-        reader.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await self._stop_reading()
+        self._reader = asyncio.create_task(self._forward_output(self._process), name=f"output of {self.name}")
         await self._wait_until_ready(self._process)
 
     async def _wait_until_ready(self, process: asyncio.subprocess.Process) -> None:
         deadline = asyncio.get_running_loop().time() + self._start_timeout_s
         while not await self._ready():
             if process.returncode is not None:
-                await asyncio.sleep(0.05)  # let its last words arrive
+                _kill_group(process)
+                await self._stop_reading()  # its last words
                 raise LaunchError(f"{self.name} ended at start with status {process.returncode}: {self._words()}")
             if asyncio.get_running_loop().time() > deadline:
                 raise LaunchError(f"{self.name} was not ready after {self._start_timeout_s:.0f} s: {self._words()}")
@@ -180,6 +187,8 @@ class Child:
             status = await self._end_of(self._process)
             if asyncio.get_running_loop().time() - started > 60:
                 backoff_s = 0.5
+            _kill_group(self._process)
+            await self._stop_reading()  # its last words
             log.error("%s ended with status %s, restarting: %s", self.name, status, self._words())
             while True:
                 await asyncio.sleep(backoff_s * random.uniform(0.8, 1.2))
@@ -210,6 +219,19 @@ class Child:
                 _kill_group(process)
 
     async def _stop(self) -> None:
+        try:
+            await self._end()
+        finally:
+            await self._stop_reading()
+
+    async def _stop_reading(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await asyncio.wait({reader}, timeout=_LAST_WORDS_S)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _end(self) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -221,9 +243,10 @@ class Child:
             log.warning("%s did not end within %.0f s and is killed", self.name, self._grace_s)
             _kill_group(process)
             await process.wait()
+        _kill_group(process)
 
 
 def _kill_group(process: asyncio.subprocess.Process) -> None:
-    """It and what it started."""
+    """It and what it started. Of one that has just ended: what it left behind, whose group has its number."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
