@@ -118,3 +118,28 @@ def test_the_speech_service_and_a_destination_do_not_answer(tmp_path: Path) -> N
 def test_a_language_that_nobody_translates(tmp_path: Path) -> None:
     status, findings, _ = doctor(config(tmp_path, "defaults: {target_languages: [ja]}\n"), tmp_path)
     assert (status, findings["translation en → ja"].split(":")[0]) == (1, "error")
+
+
+def test_a_mediamtx_that_is_named_and_not_there_does_not_end_the_examination(tmp_path: Path) -> None:
+    text = config(tmp_path, "mediamtx: {binary: /nowhere/mediamtx}\n").replace("relay", "auto")
+    status, findings, _ = doctor(text, tmp_path)
+    assert status == 1 and findings["MediaMTX"].startswith("error: no program at /nowhere/mediamtx")
+    assert findings["state folder"].startswith("ok: "), "what comes after it is looked at too"
+
+
+def test_a_media_server_that_runs_elsewhere_must_answer(tmp_path: Path) -> None:
+    status, findings, _ = doctor(config(tmp_path, "mediamtx: {api: 'http://127.0.0.1:9'}\n"), tmp_path)
+    assert status == 1 and findings["media server"].startswith("error: http://127.0.0.1:9: ")
+    assert not any("listen.rtmp" in finding for finding in findings.values()), "its ports are its own"
+
+
+def test_a_cloud_without_a_key_and_engines_that_are_not_the_offline_ones(tmp_path: Path) -> None:
+    more = (
+        "defaults: {backend: [sts, gemini-live], target_languages: [xx]}\n"
+        "speech: {mt: [ctranslate2:some-model], tts: [sherpa:some-voice]}\n"
+    )
+    _, findings, advice = doctor(config(tmp_path, more), tmp_path, GEMINI_API_KEY="")
+    assert findings["Gemini Live"].startswith("error: ") and "export GEMINI_API_KEY=…" in advice
+    assert not {"apertium", "espeak-ng", "translation en → xx"} & set(findings)
+    _, findings, _ = doctor(config(tmp_path, more), tmp_path, GEMINI_API_KEY="k")
+    assert "Gemini Live" not in findings

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from babelcast.bridge.settings import load as load_bridge_settings
 from babelcast.config import Audio, Config, Listen
+from babelcast.doctor import own_speech_service
 from babelcast.errors import ConfigError, MediaServerError
 from babelcast.hosts import reachable
 from babelcast.http_client import answers
@@ -52,7 +53,6 @@ class Launch:
 
     state_dir: Path
     log_format: LogFormat = "json"
-    log_level: str = "info"
     journal_dir: Path | None = None
     """Workers write their segment journals to ``journal_dir/<stream id>``; None: in ``state_dir``."""
 
@@ -88,6 +88,9 @@ async def running(config: Config, launch: Launch, say: Say) -> AsyncIterator[App
         say("starting the media server")
         server = await stack.enter_async_context(_media_server(config, api_url, launch, say))
         say("starting the speech service")
+        for finding in own_speech_service(config):
+            if finding.level != "ok":
+                say(f"warning: {finding.subject}: {finding.detail} ({finding.mend})")
         speech = await stack.enter_async_context(_speech_services(config, launch))
         store = stack.enter_context(contextlib.closing(Store.in_directory(launch.state_dir)))
         bridge = _bridge_address(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from babelcast.config import Config
+from babelcast.errors import MissingDependencyError
 from babelcast.ports import why_not
 from babelcast.telemetry.redact import redact_url
 
@@ -49,18 +51,15 @@ def examine(config: Config, state_dir: Path) -> Iterator[Finding]:
     yield from _packages()
     yield from _gstreamer()
     yield from _ffmpeg()
-    if _runs_own_speech_service(config):
-        yield from _offline_speech(config)
+    yield from own_speech_service(config)
     if config.speech.url:
         yield _speech_service(config.speech.url)
-    yield _media_server(config)
-    yield from _ports(config)
+    yield from _cloud_keys(config)
+    server = _media_server(config)
+    yield server
+    yield from _ports(config, with_mediamtx=server.subject == "MediaMTX" and server.level == "ok")
     yield _disk(state_dir)
     yield from _destinations(config)
-
-
-def _runs_own_speech_service(config: Config) -> bool:
-    return config.speech.url is None and bool(config.languages())
 
 
 def _python() -> Finding:
@@ -121,11 +120,20 @@ def _ffmpeg() -> Iterator[Finding]:
         )
 
 
-def _offline_speech(config: Config) -> Iterator[Finding]:
-    if shutil.which("espeak-ng") is None:
-        yield Finding("error", "espeak-ng", "not found: no voice for the dub", "apt-get install espeak-ng")
-    else:
-        yield Finding("ok", "espeak-ng", "found")
+def own_speech_service(config: Config) -> Iterator[Finding]:
+    """What the speech service that ``babelcast up`` starts itself needs, as far as it is to speak by the offline chain."""
+    if config.speech.url is not None or not config.languages():
+        return
+    if "espeak-ng" in (config.speech.tts or ("espeak-ng",)):
+        if shutil.which("espeak-ng") is None:
+            yield Finding("error", "espeak-ng", "not found: no voice for the dub", "apt-get install espeak-ng")
+        else:
+            yield Finding("ok", "espeak-ng", "found")
+    if (config.speech.mt or ("apertium",)) == ("apertium",):
+        yield from _apertium(config)
+
+
+def _apertium(config: Config) -> Iterator[Finding]:
     if shutil.which("apertium") is None:
         yield Finding("error", "apertium", "not found: no translation", "apt-get install apertium apertium-eng-spa")
         return
@@ -153,14 +161,36 @@ def _speech_service(url: str) -> Finding:
     return Finding("ok", "speech service", f"{redact_url(url)} answers")
 
 
+def _cloud_keys(config: Config) -> Iterator[Finding]:
+    settings = (config.defaults, *config.streams.values())
+    wanted = {kind for each in settings for kind in each.backends}
+    for kind, name, variable, key in (
+        ("gemini-live", "Gemini Live", "GEMINI_API_KEY", config.gemini.api_key),
+        ("openai-realtime", "OpenAI", "OPENAI_API_KEY", config.openai.api_key),
+    ):
+        if kind in wanted and key is None and not os.environ.get(variable):
+            yield Finding("error", name, f"{kind} is a backend, and there is no key for it", f"export {variable}=…")
+
+
 def _media_server(config: Config) -> Finding:
     from babelcast.media_server.install import find_mediamtx
 
-    binary = find_mediamtx(config.mediamtx.binary)
+    if config.mediamtx.api is not None:
+        host, port = _host_and_port(config.mediamtx.api, {"http": 80, "https": 443})
+        shown, problem = redact_url(config.mediamtx.api), _connect(host, port)
+        if problem:
+            return Finding("error", "media server", f"{shown}: {problem}", "start it, or mend mediamtx.api")
+        return Finding("ok", "media server", f"{shown} answers")
+    if config.media_server == "relay":
+        return Finding("ok", "media server", "the embedded relay, as the config wants it (RTMP alone)")
+    try:
+        binary = find_mediamtx(config.mediamtx.binary)
+    except MissingDependencyError as error:
+        return Finding("error", "MediaMTX", str(error), "mend mediamtx.binary, or leave it out")
     if binary:
         version = _output_of(str(binary), "--version").strip()
         return Finding("ok", "MediaMTX", f"{version} at {binary}")
-    if config.media_server == "mediamtx" and config.mediamtx.api is None:
+    if config.media_server == "mediamtx":
         return Finding("error", "MediaMTX", "the config asks for it and it is not here", "babelcast mediamtx install")
     return Finding(
         "warning",
@@ -170,16 +200,24 @@ def _media_server(config: Config) -> Finding:
     )
 
 
-def _ports(config: Config) -> Iterator[Finding]:
-    for name, host, port in (
-        ("listen.rtmp", config.listen.host, config.listen.rtmp),
-        ("listen.api", config.listen.api_host, config.listen.api),
-    ):
+def _ports(config: Config, *, with_mediamtx: bool) -> Iterator[Finding]:
+    listen = config.listen
+    wanted = [("listen.api", listen.api_host, listen.api)]
+    if config.mediamtx.api is None:
+        wanted.insert(0, ("listen.rtmp", listen.host, listen.rtmp))
+    if with_mediamtx:
+        own = (("listen.rtsp", listen.rtsp), ("listen.srt", listen.srt), ("listen.webrtc", listen.webrtc))
+        wanted += [(name, listen.host, port) for name, port in own if port is not None]
+    if config.audio is not None:
+        wanted.append(("audio.port", config.audio.host, config.audio.port))
+    for name, host, port in wanted:
         if port == 0:
             continue
-        problem = why_not(host, port)
+        udp = name == "listen.srt"
+        problem = why_not(host, port, udp=udp)
         if problem:
-            mend = f"ss -ltnp 'sport = :{port}' says who has it; end that, or set {name} to another port"
+            flags = "-lunp" if udp else "-ltnp"
+            mend = f"ss {flags} 'sport = :{port}' says who has it; end that, or set {name} to another port"
             yield Finding("error", f"port {port}", f"{name}: {problem}", mend)
         else:
             yield Finding("ok", f"port {port}", f"free for {name}")

@@ -14,10 +14,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
-def why_not(host: str, port: int) -> str | None:
+def why_not(host: str, port: int, *, udp: bool = False) -> str | None:
     """Why nothing can listen on ``host``:``port`` now, or None where it can. Port 0 always can."""
-    with socket.socket(_family(host)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: TIME_WAIT is not taken
+    with socket.socket(_family(host), socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as probe:
+        if not udp:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: TIME_WAIT is not taken
         try:
             probe.bind((host, port))
         except OSError as error:
