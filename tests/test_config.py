@@ -52,7 +52,7 @@ def test_an_empty_file_is_all_defaults() -> None:
         ("defaults:\n  delay: 90\n", 2, "defaults.delay", "less than or equal to 20"),
         ("defaults:\n  dellay: 5\n", 2, "defaults.dellay", "did you mean delay?"),
         ("listen:\n  rtmp: 1935\n  api: x\n", 3, "listen.api", "integer"),
-        ("streams:\n  Bad Name: {}\n", 2, "streams.Bad Name", "match pattern"),
+        ("streams:\n  Bad Name: {}\n", 2, "streams.Bad Name", "small letters"),
         ("streams:\n  a:\n    delay: 1\n", 3, "streams.a.delay", "greater than or equal to 2"),
         ("defaults:\n  fallback: nothing\nstreams:\n  a: {}\n", 2, "defaults.fallback", "'original'"),
         ("streams:\n  a:\n    destinations:\n      - {name: x, url: 'http://h/a'}\n", 4, None, "rtmps://"),

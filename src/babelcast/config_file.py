@@ -154,6 +154,8 @@ def _config_error(error: ValidationError, document: _Document, file: str) -> Con
         known = _known_keys(location)
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+    elif first["type"] == "string_pattern_mismatch" and location[:1] == ("streams",) and len(location) == 2:
+        message = "a stream's name has small letters, digits, - and _ alone, and begins with a letter or a digit"
     if location[:1] == ("streams",) and len(location) > 2 and location not in document.lines:
         inherited = ("defaults", *location[2:])
         location = inherited if inherited in document.lines else location

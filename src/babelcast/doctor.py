@@ -121,7 +121,7 @@ def _ffmpeg() -> Iterator[Finding]:
 
 
 def own_speech_service(config: Config) -> Iterator[Finding]:
-    """What the speech service that ``babelcast up`` starts itself needs, as far as it is to speak by the offline chain."""
+    """What the speech service that ``up`` starts itself needs, as far as it is to speak by the offline chain."""
     if config.speech.url is not None or not config.languages():
         return
     if "espeak-ng" in (config.speech.tts or ("espeak-ng",)):

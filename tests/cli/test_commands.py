@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from babelcast.cli import _COMMANDS
+from babelcast.cli.options import log_format_option
 
 pytestmark = pytest.mark.integration
 
-COMMANDS = ("up", "demo", "dub", "worker", "orchestrator", "sts", "relay", "mediamtx", "doctor")
+COMMANDS = tuple(_COMMANDS)
 
 
 def babelcast(*args: str) -> subprocess.CompletedProcess[str]:
@@ -41,6 +46,7 @@ def test_help(command: str) -> None:
         ("streams:\n  show:\n    destinations:\n      - {name: x, url: http://h/app}\n", ":4: "),
         ("streams:\n  show:\n    destinations: [{name: x, url: rtmp://h/a, key: '${NOT_THERE_1}'}]\n", ":3: "),
         ("listen: [1935\n", "not valid YAML"),
+        ("streams:\n  My Show: {}\n", ":2: streams.My Show: a stream's name has small letters"),
         ("listen: {api_host: 0.0.0.0}\n", "set api_token as well"),
     ],
 )
@@ -50,6 +56,25 @@ def test_a_wrong_config_is_named_with_its_line(text: str, said: str, tmp_path: P
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith(f"babelcast: {tmp_path / 'c.yaml'}") and said in line
+
+
+@pytest.mark.parametrize(("terminal", "expected"), [(True, "text"), (False, "json")])
+def test_log_lines_are_for_who_reads_them(terminal: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    @log_format_option
+    def command(log_format: str) -> None:
+        found.append(log_format)
+
+    found: list[str] = []
+    monkeypatch.setattr("sys.stderr", _Terminal() if terminal else io.StringIO())
+    for arguments in ([], ["--log-format", "json"], ["--log-format", "text"]):
+        command.main(arguments, standalone_mode=False)
+    assert found == [expected, "json", "text"]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_no_config_file(tmp_path: Path) -> None:

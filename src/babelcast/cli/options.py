@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
+
+from babelcast.telemetry.logs import LogFormat
 
 config_option = click.option(
     "--config",
@@ -15,8 +18,20 @@ config_option = click.option(
     help="The config file; without one, all settings have their defaults.",
 )
 
+
+def _log_format(_ctx: click.Context, _option: click.Parameter, chosen: str) -> LogFormat:
+    if chosen == "auto":
+        return "text" if sys.stderr.isatty() else "json"
+    return "text" if chosen == "text" else "json"
+
+
 log_format_option = click.option(
-    "--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True, help="How log lines look."
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"]),
+    default="auto",
+    show_default=True,
+    callback=_log_format,
+    help="How log lines look; auto: text on a terminal, else JSON.",
 )
 
 log_level_option = click.option(

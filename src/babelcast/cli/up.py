@@ -26,14 +26,17 @@ def command(config_file: Path | None, log_format: LogFormat, log_level: str) -> 
     """
     setup_logging(log_format, log_level)
     config = load_config(config_file) if config_file else Config()
-    launch = Launch(config.state_dir or default_state_dir(), log_format, log_level)
+    launch = Launch(config.state_dir or default_state_dir(), log_format)
     run_until_signalled(_up(config, launch))
 
 
 async def _up(config: Config, launch: Launch) -> None:
     async with running(config, launch, click.echo) as app:
         click.echo(ready_line(config, app))
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            click.echo("ending")
 
 
 def ready_line(config: Config, app: App) -> str:

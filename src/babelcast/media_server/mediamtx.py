@@ -201,8 +201,9 @@ def _take_ports(ports: Ports, host: str) -> Ports:
                     wanted = _bind(held, address, wanted, kind)
                 except OSError as error:
                     raise MediaServerError(
-                        f"MediaMTX can't have port {wanted} for {field.name.upper()}: {error.strerror}",
-                        hint="another media server runs already? choose another port, or end it",
+                        f"MediaMTX can't have port {wanted} for {field.name.upper()}: {(error.strerror or '').lower()}",
+                        hint="does another media server run already? End it, or choose another port for "
+                        f"listen.{field.name} (null switches it off)",
                     ) from error
             taken[field.name] = wanted
     return replace(ports, **taken)
