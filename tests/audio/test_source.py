@@ -34,6 +34,27 @@ def test_a_step_back_is_crossfaded() -> None:
     assert block[20_000 + 720 :].max() == -0.5  # the new block holds from then on
 
 
+def test_the_same_sound_again_is_not_louder_where_it_is_crossfaded() -> None:
+    audio = SourceAudio(5)
+    level = np.full((24_000, 2), 0.5, np.float32)
+    audio.write_original(0, level)
+    audio.write_original(20_000, level)
+    assert np.abs(audio.read_original(15_000, 20_000)[0] - 0.5).max() < 1e-3
+
+
+@pytest.mark.parametrize("back", [300, 720, 2_000, 4_000])
+def test_a_step_back_to_what_was_heard_fading_has_no_edge(back: int) -> None:
+    audio = SourceAudio(5)
+    level = np.full((24_000, 2), 0.5, np.float32)
+    audio.write_original(0, level)
+    heard = [audio.read_original(0, 22_800)[0]]  # in the middle of the fade at the end
+    audio.write_original(24_000 - back, level[:200])
+    audio.write_original(24_200 - back, level)
+    heard += [audio.read_original(pos, 1_200)[0] for pos in range(22_800, 39_600, 1_200)]
+    assert worst_step_db(np.concatenate(heard)) < -60
+    assert (heard[-1] == 0.5).all()
+
+
 def test_the_end_of_what_has_come_is_faded_and_so_is_what_comes_after_all() -> None:
     audio = SourceAudio(5)
     level = np.full((24_000, 2), 0.5, np.float32)

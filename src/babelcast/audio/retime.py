@@ -134,3 +134,10 @@ def _crossfade(old: Pcm, new: Pcm, likeness: float) -> Pcm:
 def crossfade(old: Pcm, new: Pcm) -> Pcm:
     """From one sound to another that has nothing to do with it: equal power, over the length of both."""
     return _crossfade(old, new, 0.0)
+
+
+def join(old: Pcm, new: Pcm) -> Pcm:
+    """From one sound to another that may be the same one: of even power in either case, over the length of both."""
+    first, second = old.sum(axis=1, dtype=np.float64), new.sum(axis=1, dtype=np.float64)
+    power = np.sqrt(float(first @ first) * float(second @ second))
+    return _crossfade(old, new, float(first @ second) / power if power > _SILENCE else 0.0)

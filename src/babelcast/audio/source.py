@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from babelcast.audio.fade import CROSSFADE, JOIN, equal_power_in, linear_in
+from babelcast.audio.fade import CROSSFADE, JOIN, linear_in
+from babelcast.audio.retime import join
 from babelcast.audio.ring import SampleRing
 from babelcast.units import CHANNELS, RATE, Pcm
 
@@ -69,7 +70,8 @@ class _Signal:
 
     - The first sound of all: 5 ms in.
     - A gap: out and in, 15 ms each; 70 ms where the gap is so long (0.5 s) that it is a change of source.
-    - A block that begins before the end of what is there (timestamps stepped back): 15 ms equal-power crossfade.
+    - A block that begins before the end of what is there (timestamps stepped back): 15 ms crossfade,
+      of even power whether it is the same sound or another one.
     - The end of what has come, when it is read before more has come: 70 ms out. If more comes after all, it begins
       with 70 ms in, and what was already faded stays so.
     - What comes so late that silence was read in its place: 70 ms in, from where the reader is.
@@ -87,6 +89,10 @@ class _Signal:
         ring = self.ring
         if not len(block):
             return
+        if pos < ring.end and pos != self._next and self._end_was_read():
+            block, pos = block[ring.end - pos :], ring.end  # too late to be crossfaded: its beginning was heard fading
+            if not len(block):
+                return
         if self._read_to is not None and self._read_to > pos and (ring.empty or self._read_to > ring.end):
             self._rise_from = self._read_to
         if ring.empty:
@@ -139,9 +145,8 @@ class _Signal:
 
     def _crossfaded(self, pos: int, block: Pcm) -> Pcm:
         n = min(JOIN, len(block), self.ring.end - pos)
-        rise = equal_power_in(n)[:, None]
         out = block.copy()
-        out[:n] = block[:n] * rise + self.ring.read(pos, n)[0] * rise[::-1]
+        out[:n] = join(self.ring.read(pos, n)[0], block[:n])
         return out
 
 

@@ -20,6 +20,7 @@ from babelcast.worker.knock import why_absent
 from babelcast.worker.placement import AudioPlacement
 from babelcast.worker.pulse import next_tick
 from babelcast.worker.rejoin import RecentPictures, Successor, jumped_back
+from babelcast.worker.seam import Seam
 from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class _Connection:
     rejoin_at_ns: int = 0
     rejoin_attempts: int = 0
     video_floor_ns: int | None = None  # what lies before has come by the connection before
-    audio_floor: int | None = None
+    seam: Seam | None = None
 
 
 class Ingest:
@@ -214,10 +215,11 @@ class Ingest:
         if offset_ns is None:
             return connection
         self._successor = None
-        floor = self.placement.end
-        self._end_softly()
+        sound_end = self.placement.end
+        self.placement.restart()
         self._timeline.adopt(offset_ns)
-        after = _Connection(successor.pipeline, begun=True, needs_key=False, audio_floor=floor)
+        after = _Connection(successor.pipeline, begun=True, needs_key=False)
+        after.seam = Seam(sound_end) if sound_end is not None else None
         after.video_floor_ns, after.first_arrival_ns = connection.video_ns, connection.first_arrival_ns
         after.last_arrival_ns = now = self._clock.now_ns()
         self.rejoins += 1
@@ -297,7 +299,8 @@ class Ingest:
         offset_ns = self._offset_where_left_off(arrivals, early)
         if offset_ns is not None and self._left_off is not None:
             self._timeline.adopt(offset_ns)
-            connection.video_floor_ns, connection.audio_floor = self._left_off
+            connection.video_floor_ns, sound_end = self._left_off
+            connection.seam = Seam(sound_end)
             connection.needs_key = False
         else:
             self._timeline.begin(arrivals)
@@ -355,8 +358,7 @@ class Ingest:
         start = self._timeline.place("audio", packet.pts_ns, duration, arrival_ns)
         connection.audio_ns = start
         position, pcm = self.placement.place(start, packet.data)
-        if connection.audio_floor is not None:
-            skip = max(0, connection.audio_floor - position)
-            position, pcm = position + skip, pcm[skip * _PCM_FRAME_BYTES :]
+        if connection.seam is not None and not connection.seam.passed:
+            position, pcm = connection.seam.take(position, pcm)
         if pcm:
             self._sink.take_audio(position, pcm)
