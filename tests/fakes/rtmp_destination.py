@@ -40,6 +40,7 @@ class FakeDestination:
     sessions: list[Session] = field(default_factory=list)
     attempts: int = 0
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _talks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -55,6 +56,8 @@ class FakeDestination:
             server.close()
             self.hang_up()
             await server.wait_closed()
+            if self._talks:
+                await asyncio.wait(self._talks, timeout=5)
 
     def hang_up(self) -> None:
         """Cut every connection, without a goodbye."""
@@ -64,6 +67,9 @@ class FakeDestination:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.attempts += 1
         self._writers.add(writer)
+        if (talk := asyncio.current_task()) is not None:
+            self._talks.add(talk)
+            talk.add_done_callback(self._talks.discard)
         try:
             with contextlib.suppress(OSError, RtmpError):
                 await self._talk(reader, writer)
