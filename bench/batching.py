@@ -21,7 +21,7 @@ from babelcast.sts.device import Compute
 from babelcast.sts.mt.ct2 import Ct2Translator
 from babelcast.units import SPEECH_RATE
 from gpu_sessions import build_models
-from speech import machine
+from machine import machine
 
 _CLAUSES = 8
 _ROUNDS = 3

@@ -31,7 +31,8 @@ from babelcast.sts.engines import EngineSettings, build
 from babelcast.sts.gpu import Gpu, Nvml
 from babelcast.sts.serve import serving
 from babelcast.sts.service import Limits, Service
-from speech import Case, Heard, believe_everything, dub, machine, outcome
+from machine import machine
+from speech import Case, Heard, believe_everything, dub, outcome
 from speech_texts import TALK, Sentence, as_pcm, make_talk
 
 sys.path.insert(0, str(Path(__file__).parent.parent))

@@ -8,12 +8,13 @@ same run measured, so that they can be compared between machines.
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from machine import machine
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
@@ -53,28 +54,6 @@ HEADER = """\
 Written by `make bench` on {date}, {machine}. Each section names the command that makes it again; one that was measured
 at another time says so.
 """
-
-
-def machine() -> str:
-    cpu = next(
-        (line.split(":", 1)[1].strip() for line in _cpu_info() if line.startswith("model name")), platform.processor()
-    )
-    return f"{os.cpu_count()} cores ({cpu}), Python {platform.python_version()}, {_first_line('ffmpeg', '-version')}"
-
-
-def _cpu_info() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _first_line(*argv: str) -> str:
-    try:
-        text = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
-    except OSError:
-        return f"no {argv[0]}"
-    return " ".join(text.splitlines()[0].split()[:3]) if text else argv[0]
 
 
 def run(name: str) -> str:

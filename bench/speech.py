@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -27,10 +26,11 @@ from babelcast.errors import SpeechError
 from babelcast.speech.base import ClosedEvent, SegmentEvent, SpeechBackend, SpeechTarget
 from babelcast.speech.sts_stream import StsStreamBackend
 from babelcast.sts.engine import Engine
-from babelcast.sts.offline import OfflineEngine
+from babelcast.sts.engines import EngineSettings, build
 from babelcast.sts.serve import serving
 from babelcast.sts.service import Limits, Service
 from babelcast.units import NS_PER_S, SPEECH_RATE, DubSegment, SpeechFrame, samples_to_ns
+from machine import machine
 from speech_texts import LEVEL, TALK, TEXTS, Sentence, as_pcm, make_bed, make_talk
 
 FRAME = SPEECH_RATE // 10
@@ -78,12 +78,10 @@ def believe_everything() -> None:
 def engine_of(case: Case) -> Iterator[Engine]:
     """The engine of a case. The neural one is the tests' small models with random weights, in the real formats."""
     if case.engine == "offline":
-        yield OfflineEngine(spares=case.sessions)
+        yield build(EngineSettings(spares=case.sessions))
         return
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from tests.fakes.tiny_models import opus, tone_voice, whisper
-
-    from babelcast.sts.engines import EngineSettings, build
 
     believe_everything()
     with tempfile.TemporaryDirectory() as folder:
@@ -221,12 +219,6 @@ Dub lag is SimulEval's StartOffset: a sentence's onset to its first dubbed segme
 and LAAL are means over the sentences; all three are computation-aware and defined in `bench/speech_figures.py`. chrF2
 is against the references in `bench/speech_texts.py`; {len(TALK)} sentences are few, so a point of it, or 0.01 of the
 error rate, means little."""
-
-
-def machine() -> str:
-    with open("/proc/cpuinfo") as lines:
-        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 @click.command()

@@ -14,7 +14,8 @@ import click
 
 import overhead
 from babelcast.speech.sts_http import StsHttpBackend
-from speech import Case, header, machine, measure, row
+from machine import machine
+from speech import Case, header, measure, row
 
 _SENTENCES = 8
 LIMIT_MS = 15.0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from babelcast.demo.clip import SCRIPT
 from babelcast.units import SPEECH_RATE
 
 LEVEL = 0.1
@@ -95,74 +96,31 @@ TALK = (
     ),
 )
 
-# the script of `babelcast demo` (src/babelcast/demo/clip.py)
-DEMO = (
-    ("slt", "Hello everyone, and welcome to the stadium.", "Hola a todos y bienvenidos al estadio."),
-    (
-        "slt",
-        "It is a beautiful night, and every seat in the house is taken.",
-        "Es una noche hermosa, y no queda ni un asiento libre.",
-    ),
-    (
-        "rms",
-        "We are very happy to be here with you tonight.",
-        "Estamos muy contentos de estar aquí con ustedes esta noche.",
-    ),
-    ("rms", "The home team has won the last three games.", "El equipo local ha ganado los últimos tres partidos."),
-    (
-        "rms",
-        "The visitors need a good result to stay in the competition.",
-        "Los visitantes necesitan un buen resultado para seguir en la competición.",
-    ),
-    (
-        "slt",
-        "The rain has stopped, but the grass is still very wet.",
-        "La lluvia ha parado, pero la hierba todavía está muy mojada.",
-    ),
-    ("slt", "I spoke with the trainer before the game.", "Hablé con el entrenador antes del partido."),
-    (
-        "rms",
-        "The trainer told us that the team has worked very hard this week.",
-        "El entrenador nos dijo que el equipo ha trabajado muy duro esta semana.",
-    ),
-    ("slt", "The captain is back after a long injury.", "El capitán está de vuelta después de una larga lesión."),
-    (
-        "slt",
-        "The people are very happy to see their captain again.",
-        "La gente está muy contenta de ver otra vez a su capitán.",
-    ),
-    (
-        "rms",
-        "But the other team has a young and very strong goalkeeper.",
-        "Pero el otro equipo tiene un portero joven y muy fuerte.",
-    ),
-    (
-        "rms",
-        "Both teams know that this is the most important game of the year.",
-        "Los dos equipos saben que este es el partido más importante del año.",
-    ),
-    ("slt", "You can hear the people singing behind me.", "Pueden oír a la gente cantando detrás de mí."),
-    (
-        "rms",
-        "The children are singing with their parents and their friends.",
-        "Los niños están cantando con sus padres y sus amigos.",
-    ),
-    ("slt", "The referee is speaking with both captains.", "El árbitro está hablando con los dos capitanes."),
-    ("rms", "The winner will play in the final next month.", "El ganador jugará en la final el mes que viene."),
-    ("slt", "The game will begin in one minute.", "El partido empezará en un minuto."),
-    (
-        "rms",
-        "Stay with us, because the night will be long.",
-        "Quédense con nosotros, porque la noche será larga.",
-    ),
-    ("slt", "The sun has gone down and the lights are on.", "El sol se ha puesto y las luces están encendidas."),
-    (
-        "rms",
-        "The president of the club is also here with his family.",
-        "El presidente del club también está aquí con su familia.",
-    ),
-    ("rms", "This player is the best player in the country.", "Este jugador es el mejor jugador del país."),
+# of what is said in `babelcast demo`, sentence by sentence
+_DEMO_REFERENCES = (
+    "Hola a todos y bienvenidos al estadio.",
+    "Es una noche hermosa, y no queda ni un asiento libre.",
+    "Estamos muy contentos de estar aquí con ustedes esta noche.",
+    "El equipo local ha ganado los últimos tres partidos.",
+    "Los visitantes necesitan un buen resultado para seguir en la competición.",
+    "La lluvia ha parado, pero la hierba todavía está muy mojada.",
+    "Hablé con el entrenador antes del partido.",
+    "El entrenador nos dijo que el equipo ha trabajado muy duro esta semana.",
+    "El capitán está de vuelta después de una larga lesión.",
+    "La gente está muy contenta de ver otra vez a su capitán.",
+    "Pero el otro equipo tiene un portero joven y muy fuerte.",
+    "Los dos equipos saben que este es el partido más importante del año.",
+    "Pueden oír a la gente cantando detrás de mí.",
+    "Los niños están cantando con sus padres y sus amigos.",
+    "El árbitro está hablando con los dos capitanes.",
+    "El ganador jugará en la final el mes que viene.",
+    "El partido empezará en un minuto.",
+    "Quédense con nosotros, porque la noche será larga.",
+    "El sol se ha puesto y las luces están encendidas.",
+    "El presidente del club también está aquí con su familia.",
+    "Este jugador es el mejor jugador del país.",
 )
+DEMO = tuple((*line, reference) for line, reference in zip(SCRIPT, _DEMO_REFERENCES, strict=True))
 TEXTS = {"talk": TALK, "demo": DEMO}
 
 

@@ -87,12 +87,6 @@ def test_every_sentence_has_a_reference_of_its_own() -> None:
         assert all(reference[-1] in ".?!" and reference != said for _, said, reference in text)
 
 
-def test_the_demos_text_is_the_demos() -> None:
-    from babelcast.demo import clip
-
-    assert tuple((voice, said) for voice, said, _ in TEXTS["demo"]) == clip._SCRIPT
-
-
 def test_one_section_is_replaced_and_the_others_stay() -> None:
     before = "# Benchmarks\n\nhead\n\n## One\n\nold\n\n## Two\n\nkept\n"
     after = bench_run.replaced(before, "One", "## One\n\nnew\n")

@@ -56,7 +56,7 @@ class FragmentResult:
 
 
 class Engine(Protocol):
-    """Implemented by offline.OfflineEngine and tone.ToneEngine. Safe to call from several threads."""
+    """Implemented by chain.ChainEngine and tone.ToneEngine. Safe to call from several threads."""
 
     @property
     def stages(self) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""The offline chain with its real engines on flite's speech."""
+"""The chain with the engines that come with it, on flite's speech."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from babelcast.speech.base import ClosedEvent, ProgressEvent, SegmentEvent, Spee
 from babelcast.speech.sts_stream import StsStreamBackend
 from babelcast.sts.asr.pocketsphinx import PocketsphinxEngine
 from babelcast.sts.asr.pocketsphinx_child import fit_for_air
+from babelcast.sts.chain import ChainEngine, place
 from babelcast.sts.engine import Spoken
+from babelcast.sts.engines import EngineSettings, build
 from babelcast.sts.mt.apertium import ApertiumTranslator, as_spelt, commands, mode_of_pair
-from babelcast.sts.offline import OfflineEngine, place
 from babelcast.sts.serve import serving
 from babelcast.sts.service import Limits, Service
 from babelcast.sts.tts import espeak
@@ -39,8 +40,8 @@ SENTENCES = (
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[OfflineEngine]:
-    engine = OfflineEngine()
+def engine() -> Iterator[ChainEngine]:
+    engine = build(EngineSettings())
     engine.preload()
     yield engine
     engine.close()
@@ -50,7 +51,7 @@ def talk() -> bytes:
     return silence(0.7) + b"".join(flite(text, voice) + silence(0.3) for voice, text, _ in SENTENCES) + silence(0.5)
 
 
-def dub(engine: OfflineEngine, pcm: bytes) -> tuple[list[Spoken], int]:
+def dub(engine: ChainEngine, pcm: bytes) -> tuple[list[Spoken], int]:
     """What is spoken, and where the progress ends."""
     session = engine.open(Start(stream_id="s", source_language="en", target_language="es"), "s")
     try:
@@ -62,7 +63,7 @@ def dub(engine: OfflineEngine, pcm: bytes) -> tuple[list[Spoken], int]:
     return [output for output in outputs if isinstance(output, Spoken)], done[-1]
 
 
-def test_sentences_are_heard_translated_and_spoken_in_order(engine: OfflineEngine) -> None:
+def test_sentences_are_heard_translated_and_spoken_in_order(engine: ChainEngine) -> None:
     spoken, _ = dub(engine, talk())
     spanish = " ".join(output.message.translation for output in spoken).lower()
     expected = [word for _, _, words in SENTENCES for word in words]
@@ -73,7 +74,7 @@ def test_sentences_are_heard_translated_and_spoken_in_order(engine: OfflineEngin
         assert before.message.source_end_ns <= after.message.source_start_ns
 
 
-def test_segments_can_be_made_again_from_what_they_say(engine: OfflineEngine) -> None:
+def test_segments_can_be_made_again_from_what_they_say(engine: ChainEngine) -> None:
     spoken, _ = dub(engine, silence(0.5) + flite(SENTENCES[0][1]) + silence(0.6))
     message = spoken[0].message
     again = espeak.resynthesize(message.translation, message.voice)
@@ -82,7 +83,7 @@ def test_segments_can_be_made_again_from_what_they_say(engine: OfflineEngine) ->
 
 
 @pytest.mark.parametrize("sound", [silence, noise, music], ids=["silence", "noise", "music"])
-def test_nothing_is_said_for_what_is_no_speech(engine: OfflineEngine, sound: type) -> None:
+def test_nothing_is_said_for_what_is_no_speech(engine: ChainEngine, sound: type) -> None:
     spoken, done = dub(engine, sound(8.0))
     assert not spoken
     assert done >= 7.7 * NS_PER_S
@@ -103,7 +104,7 @@ async def test_over_the_wire_two_sessions_at_once() -> None:
     async def collect(events: AsyncIterator[SpeechEvent]) -> list[SpeechEvent]:
         return [event async for event in events]
 
-    async with serving(Service(OfflineEngine(spares=2))) as url:
+    async with serving(Service(build(EngineSettings(spares=2)))) as url:
         backend = StsStreamBackend(url)
         async with asyncio.timeout(60):
             all_events = await asyncio.gather(*(one(backend, name) for name in ("one", "two")))
@@ -118,7 +119,7 @@ async def test_over_the_wire_two_sessions_at_once() -> None:
 
 @pytest_asyncio.fixture
 async def url() -> AsyncIterator[str]:
-    async with serving(Service(OfflineEngine(), Limits(sessions=1))) as url:
+    async with serving(Service(build(EngineSettings()), Limits(sessions=1))) as url:
         yield url
 
 
@@ -247,7 +248,7 @@ def test_espeak_is_deterministic_trimmed_and_fits() -> None:
     assert not len(espeak.synthesize("", voice, 170))
 
 
-def test_a_text_is_said_by_the_voice_that_was_asked_for(engine: OfflineEngine) -> None:
+def test_a_text_is_said_by_the_voice_that_was_asked_for(engine: ChainEngine) -> None:
     plain = engine.say("  Bienvenidos \n al partido ", "es", None)
     assert 0.8 < len(plain.samples) / plain.rate < 3 and float(np.abs(plain.samples).max()) > 0.1
     male = engine.say("Bienvenidos al partido.", "es", "male")
