@@ -158,3 +158,22 @@ def test_a_half_written_line_costs_itself_only(tmp_path: Path) -> None:
 def test_nothing_where_there_is_no_journal(tmp_path: Path) -> None:
     assert read_broadcasts(tmp_path / "none") == []
     assert Broadcast(None, "en", ("es",)).cues("es") == []
+
+
+def test_captions_are_in_order_and_never_overlap() -> None:
+    text = vtt([Cue(3.0, 5.0, "two"), Cue(0.5, 3.6, "one <b>"), Cue(9, 9, " ")])
+    assert text.splitlines() == [
+        "WEBVTT",
+        "",
+        "00:00:00.500 --> 00:00:03.000",
+        "one &lt;b&gt;",
+        "",
+        "00:00:03.000 --> 00:00:05.000",
+        "two",
+    ]
+
+
+def test_a_long_caption_becomes_two_lines() -> None:
+    text = vtt([Cue(3_661, 3_662, "Los visitantes necesitan un resultado bueno para quedarse")])
+    lines = text.splitlines()
+    assert lines[2].startswith("01:01:01.000") and len(lines) == 5 and all(len(line) <= 42 for line in lines[3:])

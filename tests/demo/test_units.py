@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from babelcast.demo import captions, gates, lineage, loudness, phrases, video
+from babelcast.demo import gates, lineage, loudness, phrases, video
 from babelcast.demo.clip import Sentence
 from babelcast.demo.progress import Progress
 from babelcast.demo.recording import Unit
+from babelcast.demo.result import Gate
 from babelcast.spec import SegmentEntry
 from babelcast.units import NS_PER_S, RATE
 
@@ -134,28 +135,6 @@ def test_loudness_of_the_reference_tone() -> None:
     assert loudness.integrated_lufs(np.zeros((RATE, 2), np.float32)) == -70.0
 
 
-# -- captions
-
-
-def test_captions_are_in_order_and_never_overlap() -> None:
-    text = captions.vtt([captions.Cue(3.0, 5.0, "two"), captions.Cue(0.5, 3.6, "one <b>"), captions.Cue(9, 9, " ")])
-    assert text.splitlines() == [
-        "WEBVTT",
-        "",
-        "00:00:00.500 --> 00:00:03.000",
-        "one &lt;b&gt;",
-        "",
-        "00:00:03.000 --> 00:00:05.000",
-        "two",
-    ]
-
-
-def test_a_long_caption_becomes_two_lines() -> None:
-    text = captions.vtt([captions.Cue(3_661, 3_662, "Los visitantes necesitan un resultado bueno para quedarse")])
-    lines = text.splitlines()
-    assert lines[2].startswith("01:01:01.000") and len(lines) == 5 and all(len(line) <= 42 for line in lines[3:])
-
-
 # -- gates
 
 
@@ -169,6 +148,31 @@ def test_a_run_without_pictures_is_no_success() -> None:
     assert gates.verdict(gates.check({**good, "output_seconds": 50.0, "start_lost_s": 8.0}, {}, 6.0, 60.0))
     assert not gates.verdict(gates.check({**good, "start_lost_s": 11.0}, {}, 6.0, 60.0))
     assert not gates.verdict(gates.check({**good, "first_output_s": 11.1}, {}, 6.0, 60.0))
+
+
+def gate(figure: str, value: float | bool | None, unit: str = "", limit: str = "≤ 1") -> Gate:
+    return Gate(figure=figure, title=figure, value=value, unit=unit, limit=limit, passed=value is not None)
+
+
+@pytest.mark.parametrize(
+    ("figure", "value", "unit", "shown"),
+    [
+        ("dub_offset_p50_s", -0.004, "s", "0 s"),
+        ("dub_lag_p50_s", 2.839, "s", "2.84 s"),
+        ("av_offset_ms_median", -0.9, "ms", "−0.9 ms"),
+        ("sentences_dubbed_ratio", 0.952, "", "95 %"),
+        ("video_identical", True, "", "yes"),
+        ("dub_repeated", 0.0, "", "0"),
+        ("dub_repeated", None, "", "–"),
+    ],
+)
+def test_figures_are_shown_as_a_person_reads_them(figure: str, value: float | None, unit: str, shown: str) -> None:
+    assert gates.shown(gate(figure, value, unit)) == shown
+
+
+def test_what_was_missed_and_not_measured_is_counted() -> None:
+    checked = (gate("a", 1.0), gate("b", None).model_copy(update={"passed": None}), gate("c", None))
+    assert gates.summary(checked) == "1 of 3 limits met, 1 missed, 1 not measured"
 
 
 # -- progress
@@ -199,3 +203,10 @@ def test_on_a_terminal_progress_is_a_panel() -> None:
     with Progress(Console(file=out, force_terminal=True, width=100, _environ={"TERM": "xterm"}), 60) as progress:
         progress.update(12.0, STATUS, [SEGMENT], 4_000_000)
     assert "hello [all]" in out.getvalue() and "hola" in out.getvalue() and "12.0 / 60 s" in out.getvalue()
+
+
+def test_once_all_is_published_the_panel_says_what_is_waited_for() -> None:
+    out = io.StringIO()
+    with Progress(Console(file=out, force_terminal=True, width=80, _environ={"TERM": "xterm"}), 60) as progress:
+        progress.update(63.0, STATUS, [SEGMENT], 4_000_000)
+    assert "60.0 / 60 s  all is published, the rest is on its way" in out.getvalue()

@@ -88,7 +88,7 @@ async def test_files_that_can_not_be_dubbed(tmp_path: Path, cache: Path) -> None
 async def test_ctrl_c_in_the_middle(tmp_path: Path, cache: Path) -> None:
     command = babelcast("demo", "--media-server", "relay", "--seconds", "12", "--report", str(tmp_path / "report"))
     async with program(*command, env={"XDG_CACHE_HOME": str(cache), "TMPDIR": str(tmp_path)}) as running:
-        await running.says("ready: publishing")
+        await running.says("on air: ")
         await until(lambda: running.processes("babelcast worker"), "a worker")
         status, stop_s = await running.interrupt()
         await running.all_gone(1)

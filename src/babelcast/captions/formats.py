@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from babelcast.captions.cues import Broadcast, Cue, air_s, tidy
@@ -69,10 +68,6 @@ def _segment(broadcast: Broadcast, language: str, entry: Any) -> dict[str, Any]:
         "translation": entry.translation,
         "voice": entry.voice,
     }
-
-
-def write_vtt(path: Path, cues: Sequence[Cue]) -> None:
-    path.write_text(vtt(cues), "utf-8")
 
 
 def to_json(document: dict[str, Any]) -> str:

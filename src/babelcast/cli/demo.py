@@ -11,12 +11,15 @@ from pathlib import Path
 import click
 from pydantic import SecretStr
 from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 from babelcast.app import Launch, running
 from babelcast.cli.options import log_format_option
 from babelcast.cli.running import run_until_signalled
 from babelcast.config import Config, Destination, Listen, MediaServerChoice, StreamConfig, StreamSettings
 from babelcast.demo.clip import cached_clip
+from babelcast.demo.gates import shown, shown_limit, summary
 from babelcast.demo.media import check_input
 from babelcast.demo.result import Report
 from babelcast.demo.run import DemoOptions, ThirdParty, run_demo, third_party
@@ -98,18 +101,21 @@ def command(
 
 def print_verdict(report: Report, folder: Path, console: Console) -> None:
     """Every gate in a line, then where to look."""
+    marks = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}
+    table = Table("", "", Column("", justify="right"), "limit", box=None, header_style="dim", pad_edge=False)
     for gate in report.gates:
-        mark = {True: "[green]ok[/]", False: "[red]beyond[/]", None: "[yellow]not measured[/]"}[gate.passed]
-        value = f"{gate.value:.2f}" if isinstance(gate.value, float) else str(gate.value)
-        console.print(f"  {mark} {gate.title}: {value} {gate.unit} (limit: {gate.limit}) {gate.note}".rstrip())
-    verdict = "all figures are within their limits" if report.passed else "not all figures are within their limits"
-    console.print(f"{verdict}; see {folder / 'report.html'}")
+        note = f" ({gate.note})" if gate.note else ""
+        table.add_row(marks[gate.passed], gate.title, shown(gate), Text(f"{shown_limit(gate)}{note}", style="dim"))
+    console.print(table)
+    console.print(f"{'passed' if report.passed else 'NOT passed'}: {summary(report.gates)}", style="bold")
+    page = folder / "report.html"
+    console.print(Text.assemble("watch and hear both: ", (str(page), f"link {page.resolve().as_uri()}")))
 
 
 async def _demo(choices: _Choices, console: Console) -> Report:
     clip, seconds = choices.input, choices.seconds
     if clip is None:
-        console.print(f"making the clip: {seconds:.0f} s of a football broadcast in English")
+        console.print(f"making the clip, {seconds:.0f} s of a football broadcast in English (once, then it is kept)")
         clip = await asyncio.to_thread(cached_clip, seconds)
     else:
         seconds = await check_input(clip) or seconds
@@ -118,7 +124,8 @@ async def _demo(choices: _Choices, console: Console) -> Report:
             state = Path(folder)
             launch = Launch(state / "state", journal_dir=state / "journal")
             async with running(_config(choices, platform), launch, console.print) as app:
-                console.print(f"ready: publishing to {app.publish_url(STREAM_ID)}, received at {platform.url}")
+                console.print(f"on air: {app.publish_url(STREAM_ID)} → {platform.url}", soft_wrap=True)
+                console.print(f"the operator's page, while it runs: {app.api_url}/", soft_wrap=True)
                 return await run_demo(app, _options(choices, clip, seconds, platform, launch, console))
 
 

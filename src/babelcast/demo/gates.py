@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ LIMITS = (
     _Limit("video_identical", "Pictures byte for byte as published", "", "every access unit", bool),
     _Limit("av_offset_ms_median", "Sound against picture, median", "ms", "−45 to +15", lambda ms: -45 <= ms <= 15),
     _Limit("av_offset_ms_worst", "Sound against picture, worst", "ms", "−45 to +15", lambda ms: -45 <= ms <= 15),
-    _Limit("sentences_dubbed_ratio", "Sentences dubbed", "", "≥ 0.9", lambda ratio: ratio >= 0.9),
+    _Limit("sentences_dubbed_ratio", "Sentences dubbed", "", "≥ 90 %", lambda ratio: ratio >= 0.9),
     _Limit("dub_out_of_order", "Segments out of order", "", "0", lambda count: count == 0),
     _Limit("dub_repeated", "Segments spoken twice", "", "0", lambda count: count == 0),
     _Limit("dub_overlapping", "Segments overlapping", "", "0", lambda count: count == 0),
@@ -69,6 +69,31 @@ def check(figures: Mapping[str, Any], reasons: Mapping[str, str], delay_s: float
 def verdict(checked: tuple[Gate, ...]) -> bool:
     """No gate failed, and the pictures were compared: an empty run is no success."""
     return all(gate.passed is not False for gate in checked) and checked[0].passed is True
+
+
+def summary(checked: Sequence[Gate]) -> str:
+    met = sum(gate.passed is True for gate in checked)
+    missed = sum(gate.passed is False for gate in checked)
+    text = f"{met} of {len(checked)} limits met"
+    text += f", {missed} missed" if missed else ""
+    unknown = len(checked) - met - missed
+    return text + (f", {unknown} not measured" if unknown else "")
+
+
+def shown(gate: Gate) -> str:
+    """The figure for a person to read."""
+    value = gate.value
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if gate.figure.endswith("_ratio"):
+        return f"{100 * value:.0f} %"
+    return f"{round(value, 2) + 0.0:g} {gate.unit}".rstrip().replace("-", "−")
+
+
+def shown_limit(gate: Gate) -> str:
+    return f"{gate.limit} {gate.unit}" if gate.unit and not gate.limit.endswith("rest") else gate.limit
 
 
 def _reason(figure: str, reasons: Mapping[str, str]) -> str:

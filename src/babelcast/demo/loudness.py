@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from babelcast.units import RATE, Pcm
 
+Powers = npt.NDArray[np.float64]
+
 FLOOR_LUFS = -70.0
 _BLOCK_S = 0.4
 _HOP_S = 0.1
@@ -28,7 +30,7 @@ def _k_weighting(size: int) -> npt.NDArray[np.float64]:
     return np.abs(response)
 
 
-def block_powers(pcm: Pcm) -> npt.NDArray[np.float64]:
+def block_powers(pcm: Pcm) -> Powers:
     """K-weighted mean square of each 400 ms block, one every 100 ms, channels summed.
 
     ``pcm``: float32 at 48 kHz, shape (n,) or (n, channels). A mono signal counts as the same in both of two
@@ -46,7 +48,7 @@ def block_powers(pcm: Pcm) -> npt.NDArray[np.float64]:
     sums = np.concatenate([[0.0], np.cumsum(power)])
     starts = np.arange(0, max(1, len(power) - block + 1), hop)
     ends = np.minimum(starts + block, len(power))
-    blocks: npt.NDArray[np.float64] = (sums[ends] - sums[starts]) / np.maximum(1, ends - starts)
+    blocks: Powers = (sums[ends] - sums[starts]) / np.maximum(1, ends - starts)
     return blocks
 
 
@@ -55,7 +57,7 @@ def lufs(power: float) -> float:
     return max(FLOOR_LUFS, float(-0.691 + 10 * np.log10(max(power, 1e-12))))
 
 
-def integrated(blocks: npt.NDArray[np.float64]) -> float:
+def integrated(blocks: Powers) -> float:
     """Gated loudness of blocks from :func:`block_powers`, in LUFS."""
     loud = blocks[blocks > 10 ** ((FLOOR_LUFS + 0.691) / 10)]
     if not len(loud):

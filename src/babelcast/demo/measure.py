@@ -19,7 +19,6 @@ import numpy as np
 from babelcast.demo import gates, sound, sync, video
 from babelcast.demo.clip import ClipManifest, read_wav, stem_paths
 from babelcast.demo.lineage import Lineage, covered, find_lineage, first_segment, spoken_twice
-from babelcast.demo.loudness import integrated_lufs
 from babelcast.demo.machine import machine, versions
 from babelcast.demo.phrases import Phrase, Speak, espeak_again, find_phrases, out_of_order, overlaps
 from babelcast.demo.recording import Recording, Sound, as_flv, decode_sound, read_recording
@@ -93,7 +92,7 @@ def measure(inputs: Inputs) -> tuple[Report, Evidence]:
         entries = tuple(sorted(inputs.entries, key=lambda entry: entry.sequence))
         work = _Work(inputs, original, dubbed, manifest, entries)
         flashes = pool.submit(sync.find_flashes, dubbed.path, manifest.flash_box) if manifest else None
-        original_sound = pool.submit(decode_sound, original)
+        original_sound = pool.submit(_heard, original)
         dubbed_sound = decode_sound(dubbed)
         compared = video.compare(original.video, dubbed.video)
         work.from_original = video.time_map(original.video, dubbed.video, compared)
@@ -102,6 +101,13 @@ def measure(inputs: Inputs) -> tuple[Report, Evidence]:
         avs = sync.measure_sync(dubbed_sound, flashes.result() if flashes else [])
         report = _report(work, compared, avs, dubbed_sound, original_sound.result())
         return report, _evidence(work, original_sound.result(), dubbed_sound)
+
+
+def _heard(recording: Recording) -> Sound:
+    """Decoded, and its loudness worked out while the other recording is looked at."""
+    heard = decode_sound(recording)
+    sound.loudness(heard)
+    return heard
 
 
 def _map_clip(work: _Work, folder: Path) -> None:
@@ -188,8 +194,8 @@ def _report(work: _Work, compared: video.Comparison, avs: sync.SyncResult, heard
         "audio_gaps": heard.gaps,
         "output_seconds": round(seconds, 2),
         "original_seconds": round(work.original.seconds, 2),
-        "loudness_original_lufs": _loudness(published),
-        "loudness_dubbed_lufs": _loudness(heard),
+        "loudness_original_lufs": _rounded(sound.loudness(published), 1),
+        "loudness_dubbed_lufs": _rounded(sound.loudness(heard), 1),
         "loudness_dub_speech_lufs": _rounded(sound.loudness_within(heard, spans), 1) if spans else None,
         "loudness_background_lufs": _rounded(sound.loudness_within(heard, spans, invert=True), 1) if spans else None,
         "original_speech_left_db": left.original_speech_db,
@@ -367,10 +373,6 @@ def _evidence(work: _Work, published: Sound, heard: Sound) -> Evidence:
 
 def write_json(path: Path, report: Report) -> None:
     path.write_text(json.dumps(report.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n", "utf-8")
-
-
-def _loudness(heard: Sound) -> float | None:
-    return round(integrated_lufs(heard.pcm), 1) if len(heard.pcm) else None
 
 
 def _percentile(values: Sequence[float], percent: float) -> float | None:

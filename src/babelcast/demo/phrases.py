@@ -6,7 +6,9 @@ journal's tempo as the worker does it, and looked for in the recording by normal
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,7 +24,7 @@ from babelcast.sts.tts import espeak
 from babelcast.units import RATE, Pcm
 
 Speak = Callable[[str, str], tuple[Pcm, int]]
-"""(text, the journal's voice) → mono float32 samples and their rate. Raises BabelcastError."""
+"""(text, the journal's voice) → mono float32 samples and their rate; from several threads. Raises BabelcastError."""
 
 SEARCH_RATE = 16_000
 _BAND_RATE = 8_000
@@ -65,14 +67,15 @@ def find_phrases(
     haystack = _Haystack(sound)
     taken: list[tuple[float, float]] = []
     phrases = []
-    spoken: dict[tuple[str, str, float], Pcm] = {}
-    for entry in entries:
-        key = (entry.translation, entry.voice, entry.tempo)
-        if key not in spoken:
-            spoken[key] = _as_worker(*speak(entry.translation, entry.voice), entry.tempo)
-        voice = spoken[key]
-        duration = len(voice) / RATE
+
+    def search(entry: SegmentEntry) -> tuple[float, list[tuple[float, float]], float]:
+        voice = _as_worker(*speak(entry.translation, entry.voice), entry.tempo)
         hits, best = haystack.find(voice, expected_s(entry)) if entry.placed_ns is not None else ([], 0.0)
+        return len(voice) / RATE, hits, best
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        searched = list(pool.map(search, entries))
+    for entry, (duration, hits, best) in zip(entries, searched, strict=True):
         free = [(at, match) for at, match in hits if all(abs(at - other) > _APART_S for other, _ in taken)]
         if not free:
             phrases.append(Phrase(entry, None, duration, best))

@@ -20,6 +20,7 @@ from rich.text import Text
 
 _SHOWN = 4
 _LINE_EVERY_S = 5.0
+_OVER = "all is published, the rest is on its way"
 
 
 class Progress:
@@ -69,15 +70,17 @@ class Progress:
             self._console.print(Text(self._line(elapsed_s, status or {}, received)), soft_wrap=True)
 
     def _line(self, elapsed_s: float, status: Mapping[str, Any], received: int) -> str:
-        facts = _facts(status, over=elapsed_s > self._seconds)
-        parts = [f"{name} {value}" for name, value in facts.items()]
+        over = elapsed_s > self._seconds
+        parts = [f"{name} {value}" for name, value in _facts(status, over=over).items()]
+        parts += [_OVER] if over else []
         parts.append(f"{self._count} segments")
         parts.append(f"third party {received / 1e6:.1f} MB")
         return f"{elapsed_s:5.1f} s  {', '.join(parts)}"
 
     def _panel(self, elapsed_s: float, status: Mapping[str, Any], received: int) -> Panel:
+        over = elapsed_s > self._seconds
         facts = {
-            **_facts(status, over=elapsed_s > self._seconds),
+            **_facts(status, over=over),
             "segments": str(self._count),
             "third party": f"{received / 1e6:.1f} MB",
         }
@@ -96,8 +99,14 @@ class Progress:
                 str(segment.get("language", "")).upper(),
                 Text(f"{segment.get('translation', '')}  {_seconds(segment.get('dub_lag_s'))}", style="bold"),
             )
-        bar = ProgressBar(total=self._seconds, completed=min(elapsed_s, self._seconds), width=56)
-        head = Text(f"{min(elapsed_s, self._seconds):5.1f} / {self._seconds:.0f} s")
+        bar = ProgressBar(
+            total=self._seconds,
+            completed=min(elapsed_s, self._seconds),
+            width=56,
+            complete_style="cyan",
+            finished_style="green",
+        )
+        head = Text(f"{min(elapsed_s, self._seconds):5.1f} / {self._seconds:.0f} s  {_OVER if over else ''}")
         return Panel(Group(head, bar, Text(), grid, Text(), spoken), title="Babelcast on air", width=96)
 
 
@@ -112,7 +121,7 @@ def _facts(status: Mapping[str, Any], *, over: bool) -> dict[str, str]:
     target: Mapping[str, Any] = targets[0]
     fallback = target.get("fallback")
     facts = {
-        "worker": "clip over, the rest is on its way" if over else str(status.get("state", "?")),
+        "worker": str(status.get("state", "?")) if not over else "done",
         "output": str(target.get("output_state", "?")),
         "delay": _seconds(status.get("delay_s")),
         "dub lag": _seconds(target.get("dub_lag_s")),

@@ -10,10 +10,12 @@ import hashlib
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from babelcast.demo.loudness import Powers, block_powers
 from babelcast.errors import BabelcastError
 from babelcast.units import RATE, Pcm
 
@@ -53,7 +55,7 @@ class Recording:
         return span / 1_000 * len(times) / (len(times) - 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sound:
     """Decoded audio: float32 at 48 kHz, shape (n, 2); sample 0 is at ``start_s`` of the recording's clock.
 
@@ -64,13 +66,23 @@ class Sound:
     start_s: float
     gaps: int = 0
 
-    @property
+    @cached_property
     def mid(self) -> Pcm:
         return (self.pcm[:, 0] + self.pcm[:, 1]) * np.float32(0.5)
 
-    @property
+    @cached_property
     def side(self) -> Pcm:
         return (self.pcm[:, 0] - self.pcm[:, 1]) * np.float32(0.5)
+
+    @cached_property
+    def mid_powers(self) -> Powers:
+        """:func:`block_powers` of what both channels have in common; with :attr:`side_powers` it adds up to those of
+        the two channels."""
+        return block_powers(self.mid)
+
+    @cached_property
+    def side_powers(self) -> Powers:
+        return block_powers(self.side)
 
     def between(self, start_s: float, end_s: float) -> Pcm:
         first = max(0, round((start_s - self.start_s) * RATE))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import subprocess
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from importlib import resources
 from pathlib import Path
 
 from babelcast.demo import charts
+from babelcast.demo.gates import shown, shown_limit, summary
 from babelcast.demo.result import Evidence, Gate, Report, SegmentRow, SentenceRow
 
+_POSTER_S = 5.0
+"""What the players show before they play: the picture at this time."""
 _MARKS = {
     True: '<span class="mark good">✓ met</span>',
     False: '<span class="mark bad">✗ missed</span>',
@@ -33,8 +37,7 @@ def page(report: Report, evidence: Evidence, captions: Mapping[str, str]) -> str
     wave = charts.waveforms(axis, evidence.original_sound, evidence.shift_s + to_axis, evidence.dubbed_sound, to_axis)
     sections = [
         _verdict(report),
-        _videos(report, captions),
-        _stills(report, evidence),
+        _videos(report, evidence, captions),
         _panel(
             "Source and dub",
             "Each sentence at the place of its pictures, and where its translation is heard in the published stream. "
@@ -80,14 +83,8 @@ def page(report: Report, evidence: Evidence, captions: Mapping[str, str]) -> str
 
 
 def _verdict(report: Report) -> str:
-    met = sum(gate.passed is True for gate in report.gates)
-    missed = sum(gate.passed is False for gate in report.gates)
-    unknown = len(report.gates) - met - missed
     pictures = "pictures untouched" if report.video_identical else "pictures NOT shown to be untouched"
     headline = f"{report.output_seconds:.0f} s dubbed on air, {pictures}"
-    summary = f"{met} of {len(report.gates)} limits met"
-    summary += f", {missed} missed" if missed else ""
-    summary += f", {unknown} not measured" if unknown else ""
     figures = (
         (_number(report.dub_lag_p50_s, 1, " s"), "dub lag, P50"),
         (_number(report.dub_offset_p50_s, 2, " s"), "dub offset, P50"),
@@ -100,25 +97,19 @@ def _verdict(report: Report) -> str:
     rows = "".join(_gate_row(gate) for gate in report.gates)
     return (
         f'<section class="verdict{"" if report.passed else " failed"}"><h1>{escape(headline)}</h1>'
-        f'<p class="quiet">{summary}. {escape(report.source_language)} → {escape(report.target_language)}, '
-        f"delay {report.delay_s:g} s, media server {escape(report.media_server)}, backend {escape(report.backend)}.</p>"
+        f'<p class="quiet">{summary(report.gates)}. {escape(report.source_language)} → '
+        f"{escape(report.target_language)}, delay {report.delay_s:g} s, media server {escape(report.media_server)}, "
+        f"backend {escape(report.backend)}.</p>"
         f'<div class="headline">{cards}</div><table><thead><tr><th>Figure</th><th class="n">Value</th>'
         f'<th class="n">Limit</th><th>Result</th></tr></thead><tbody>{rows}</tbody></table></section>'
     )
 
 
 def _gate_row(gate: Gate) -> str:
-    if gate.value is None:
-        value = "–"
-    elif isinstance(gate.value, bool):
-        value = "yes" if gate.value else "no"
-    else:
-        value = f"{gate.value:g} {gate.unit}".replace("-", "−")
     note = f' <span class="note">{escape(gate.note)}</span>' if gate.note else ""
-    unit = f" {gate.unit}" if gate.unit and not gate.limit.endswith("rest") else ""
     return (
-        f'<tr><td>{escape(gate.title)}</td><td class="n">{escape(value)}</td>'
-        f'<td class="n">{escape(gate.limit)}{escape(unit)}</td><td>{_MARKS[gate.passed]}{note}</td></tr>'
+        f'<tr><td>{escape(gate.title)}</td><td class="n">{escape(shown(gate))}</td>'
+        f'<td class="n">{escape(shown_limit(gate))}</td><td>{_MARKS[gate.passed]}{note}</td></tr>'
     )
 
 
@@ -129,45 +120,35 @@ def _panel(title: str, text: str, keys: str, drawing: str) -> str:
     )
 
 
-def _videos(report: Report, captions: Mapping[str, str]) -> str:
-    """The dubbed one with captions, inside the page: a page opened from disk may not load a text track."""
-    texts = {language: base64.b64encode(text.encode()).decode() for language, text in captions.items()}
+def _videos(report: Report, evidence: Evidence, captions: Mapping[str, str]) -> str:
+    """Both recordings behind the same picture of each. The dubbed one's captions are inside the page: one opened from
+    disk may not load a text track."""
+    at = evidence.origin_s + min(_POSTER_S, report.output_seconds / 3)
+    with ThreadPoolExecutor(2) as pool:
+        times = ((evidence.original, at - evidence.shift_s), (evidence.dubbed, at))
+        posters = list(pool.map(lambda one: still(*one), times))
 
-    def player(name: str, caption: str, texts: Mapping[str, str]) -> str:
+    def player(name: str, caption: str, poster: bytes, texts: Mapping[str, str]) -> str:
         tracks = "".join(
             f'<track kind="captions" srclang="{escape(language)}" label="{escape(language)}" '
-            f'src="data:text/vtt;base64,{text}"{" default" if language == report.target_language else ""}>'
+            f'src="data:text/vtt;base64,{base64.b64encode(text.encode()).decode()}"'
+            f"{' default' if language == report.target_language else ''}>"
             for language, text in texts.items()
         )
+        picture = f' poster="data:image/jpeg;base64,{base64.b64encode(poster).decode()}"' if poster else ""
         return (
-            f'<figure><video controls preload="metadata" src="{name}">{tracks}</video>'
+            f'<figure><video controls preload="metadata" src="{name}"{picture}>{tracks}</video>'
             f'<figcaption>{caption}: <a href="{name}">{name}</a></figcaption></figure>'
         )
 
     files = [f"captions.{escape(language)}.vtt" for language in captions]
     links = ", ".join(f'<a href="{name}">{name}</a>' for name in files) or "none"
-    return (
-        '<section><h2>Watch and hear</h2><p class="quiet">What was published, and what arrived at the third party. '
-        f'Captions: {links}.</p><div class="pair">{player("original.mp4", "Original", {})}'
-        f"{player('dubbed.mp4', 'Dubbed', texts)}</div></section>"
-    )
-
-
-def _stills(report: Report, evidence: Evidence) -> str:
-    """The same picture out of both recordings, at a third of the run."""
-    at = evidence.origin_s + round(report.output_seconds / 3 * 2) / 2
-    original, dubbed = still(evidence.original, at - evidence.shift_s), still(evidence.dubbed, at)
-    if not (original and dubbed):
-        return ""
-    figures = "".join(
-        f'<figure><img alt="{name} picture" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
-        f"<figcaption>{name}</figcaption></figure>"
-        for name, data in (("Original", original), ("Dubbed", dubbed))
-    )
     compared = f"{report.video_compared} access units compared, {report.video_missing} missing"
     return (
-        f'<section><h2>The same picture</h2><p class="quiet">{compared}, {report.video_altered} altered.</p>'
-        f'<div class="pair">{figures}</div></section>'
+        '<section><h2>Watch and hear</h2><p class="quiet">What was published, and what arrived at the third party: '
+        f"{compared}, {report.video_altered} altered. Captions: {links}.</p>"
+        f'<div class="pair">{player("original.mp4", "Original", posters[0], {})}'
+        f"{player('dubbed.mp4', 'Dubbed', posters[1], captions)}</div></section>"
     )
 
 
@@ -223,11 +204,10 @@ def _fate(row: SentenceRow) -> str:
 
 
 def _segment_row(row: SegmentRow) -> str:
-    at = row.found_s if row.found_s is not None else row.placed_s
-    heard = "dropped" if at is None else f"{at:.1f} s" + ("" if row.found_s is not None else " (journal)")
+    heard = _where(row)
     offset = "–" if row.offset_s is None else f"{round(row.offset_s, 2) + 0.0:+.2f} s".replace("-", "−")
     cells = (
-        ("source", f"{row.source_start_s:.1f} s"),
+        ("source", f"{row.source_start_s:.1f} s".replace("-", "−")),
         ("dub", heard),
         ("lag", f"{row.lag_s:.1f} s"),
         ("offset", offset),
@@ -238,6 +218,14 @@ def _segment_row(row: SegmentRow) -> str:
         f'<tr><td class="n">{row.sequence + 1}</td><td class="text">{escape(row.transcript)}<br>'
         f'<span class="es" lang="es">{escape(row.translation)}</span></td>{numbers}</tr>'
     )
+
+
+def _where(row: SegmentRow) -> str:
+    if row.found_s is not None:
+        return f"{row.found_s:.1f} s"
+    if row.placed_s is None:
+        return "dropped"
+    return "before the output" if row.placed_s < 0 else f"{row.placed_s:.1f} s (journal)"
 
 
 def _remains(report: Report) -> str:
@@ -261,7 +249,7 @@ def _about(report: Report) -> str:
 
 
 def _number(value: float | None, digits: int, unit: str = "") -> str:
-    return "–" if value is None else f"{value:.{digits}f}{unit}".replace("-", "−")
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}{unit}".replace("-", "−")
 
 
 def _percent(ratio: float | None) -> str:

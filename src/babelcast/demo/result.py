@@ -102,7 +102,7 @@ class Report(_Model):
     video_jitter_ms: float | None
 
     first_output_s: float | None
-    """From the start of the publisher to the first recorded byte at the third party, wall clock."""
+    """From the start of the publisher to the first key frame at the third party, wall clock."""
     start_lost_s: float | None
     """How much of the source was over before the first picture that arrived: what each reader misses on joining."""
     fallback_seconds: float | None

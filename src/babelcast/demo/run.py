@@ -14,7 +14,9 @@ from typing import Any, Protocol
 import aiohttp
 from rich.console import Console
 
-from babelcast.demo import captions, measure, report
+from babelcast.captions.cues import Cue
+from babelcast.captions.formats import vtt
+from babelcast.demo import measure, report
 from babelcast.demo.media import Publisher, Recorder, finish_mp4, recording
 from babelcast.demo.progress import Progress
 from babelcast.demo.result import Evidence, Report
@@ -92,7 +94,7 @@ async def run_demo(app: RunningApp, options: DemoOptions) -> Report:
     original, dubbed = work / "original.flv", work / "dubbed.flv"
     try:
         watch = await _on_air(app, options, original, dubbed)
-        options.console.print("measuring the two recordings")
+        options.console.print("off air; measuring the two recordings from outside")
         result, evidence = await asyncio.to_thread(measure.measure, _inputs(app, options, original, dubbed, watch))
         await _write(options, result, evidence)
     finally:
@@ -115,9 +117,9 @@ async def _on_air(app: RunningApp, options: DemoOptions, original: Path, dubbed:
         await publisher.start()
         stack.push_async_callback(publisher.stop)
         sending = asyncio.create_task(publisher.wait(), name="demo publisher")
-        stack.callback(sending.cancel)
+        stack.push_async_callback(_end, sending)
         arrival = asyncio.create_task(watch.await_first_picture(options.third_party), name="first picture out")
-        stack.callback(arrival.cancel)
+        stack.push_async_callback(_end, arrival)
         while not sending.done():
             await watch.poll(progress)
             if watch.elapsed_s > _FIRST_MEDIA_S and not arrived.bytes_recorded:
@@ -131,6 +133,11 @@ async def _on_air(app: RunningApp, options: DemoOptions, original: Path, dubbed:
         await arrived.stop()
         await published.stop()
         return watch
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _drain(watch: _Watch, progress: Progress, delay_s: float) -> None:
@@ -236,9 +243,9 @@ def caption_texts(result: Report) -> dict[str, str]:
     for row in result.segments:
         at = row.found_s if row.found_s is not None else row.placed_s
         if at is not None:
-            heard.append(captions.Cue(at, at + row.duration_s, row.translation))
+            heard.append(Cue(at, at + row.duration_s, row.translation))
     said = [
-        captions.Cue(row.source_start_s, row.source_end_s, row.transcript[:1].upper() + row.transcript[1:])
+        Cue(row.source_start_s, row.source_end_s, row.transcript[:1].upper() + row.transcript[1:])
         for row in result.segments
     ]
-    return {result.source_language: captions.vtt(said), result.target_language: captions.vtt(heard)}
+    return {result.source_language: vtt(said), result.target_language: vtt(heard)}

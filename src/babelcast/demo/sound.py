@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from babelcast.demo.loudness import FLOOR_LUFS, block_powers, integrated, lufs
+from babelcast.demo.loudness import FLOOR_LUFS, Powers, integrated, lufs
 from babelcast.demo.recording import Sound
 from babelcast.units import RATE, Pcm
 
@@ -53,13 +53,18 @@ def centre_and_sides(sound: Sound, shift_s: float) -> dict[str, LevelCurve]:
     """
     if not len(sound.pcm):
         return {}
-    sides = block_powers(np.stack([sound.side, sound.side], axis=1))
-    centre = np.maximum(block_powers(sound.mid) - sides, 1e-8)
+    sides = sound.side_powers
+    centre = np.maximum(sound.mid_powers - sides, 1e-8)
     start = sound.start_s + shift_s
     return {"centre": _curve(centre, start), "sides": _curve(2 * sides, start)}
 
 
-def _curve(powers: npt.NDArray[np.float64], start_s: float) -> LevelCurve:
+def loudness(sound: Sound) -> float | None:
+    """Integrated loudness in LUFS; None where there is no sound."""
+    return integrated(sound.mid_powers + sound.side_powers) if len(sound.pcm) else None
+
+
+def _curve(powers: Powers, start_s: float) -> LevelCurve:
     times = tuple(round(start_s + 0.2 + 0.1 * k, 3) for k in range(len(powers)))
     return LevelCurve(times, tuple(round(lufs(float(power)), 2) for power in powers))
 
@@ -68,7 +73,7 @@ def loudness_within(sound: Sound, spans: Sequence[Span], invert: bool = False) -
     """Gated loudness of the 400 ms blocks that lie wholly inside ``spans`` (or wholly outside them); None if none."""
     if not len(sound.pcm):
         return None
-    blocks = block_powers(sound.pcm)
+    blocks = sound.mid_powers + sound.side_powers
     starts = sound.start_s + 0.1 * np.arange(len(blocks))
     inside = np.zeros(len(blocks), bool)
     for begin, end in spans:

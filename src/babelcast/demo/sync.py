@@ -16,7 +16,7 @@ import numpy.typing as npt
 from babelcast.demo.bed import beep
 from babelcast.demo.clip import FlashBox
 from babelcast.demo.recording import Sound
-from babelcast.units import RATE
+from babelcast.units import RATE, Pcm
 
 _REACH_S = 0.5
 """Ticks are looked for within this of a flash; well under half their interval."""
@@ -67,11 +67,9 @@ def find_flashes(recording: Path, box: FlashBox) -> list[float]:
     return [frames[k][0] for k in range(1, len(frames)) if white[k] and not white[k - 1]]
 
 
-def tick_envelope(sound: Sound) -> npt.NDArray[np.float64]:
-    """Matched filter of the tick over the side signal; index k answers for a tick that begins at sample k."""
-    side, template = sound.side.astype(np.float64), beep().astype(np.float64)
-    if len(side) < len(template):
-        return np.zeros(len(side))
+def tick_envelope(side: Pcm) -> npt.NDArray[np.float64]:
+    """Matched filter of the tick over a side signal; index k answers for a tick that begins at sample k."""
+    template = beep().astype(np.float64)
     size = 1 << (len(side) + len(template) - 1).bit_length()
     spectrum = np.fft.fft(side, size) * np.conj(np.fft.fft(template, size))
     spectrum[size // 2 :] = 0  # the analytic signal: its magnitude is the envelope, whatever the phase
@@ -81,19 +79,19 @@ def tick_envelope(sound: Sound) -> npt.NDArray[np.float64]:
 
 def measure_sync(sound: Sound, flashes: list[float]) -> SyncResult:
     """Pair each flash with the tick nearest to it. A flash without a clear tick counts as not found."""
-    envelope = tick_envelope(sound)
-    found: list[tuple[float, float, float]] = []
-    noise = float(np.median(envelope)) if len(envelope) else 0.0
+    windows = []
     for flash in flashes:
         at = round((flash - sound.start_s) * RATE)
         first, last = max(0, at - round(_REACH_S * RATE)), at + round(_REACH_S * RATE)
-        window = envelope[first:last]
-        if not len(window):
-            continue
-        peak = int(np.argmax(window))
-        if window[peak] > max(_TIMES_NOISE * noise, 1e-3):
+        if len(side := sound.side[first:last]):
+            windows.append((flash, first, tick_envelope(side)))
+    noise = float(np.median(np.concatenate([envelope for _, _, envelope in windows]))) if windows else 0.0
+    found: list[tuple[float, float, float]] = []
+    for flash, first, envelope in windows:
+        peak = int(np.argmax(envelope))
+        if envelope[peak] > max(_TIMES_NOISE * noise, 1e-3):
             offset = (flash - sound.start_s - (first + peak) / RATE) * 1_000
-            found.append((flash, offset, float(window[peak])))
+            found.append((flash, offset, float(envelope[peak])))
     # all ticks are equally loud: what is much softer than the others is something else
     usual = float(np.median([level for _, _, level in found])) if found else 0.0
     pairs = tuple(SyncPair(flash, offset) for flash, offset, level in found if level > _ALIKE * usual)
