@@ -22,7 +22,6 @@ from babelcast.telemetry.redact import redact_url
 
 Level = Literal["ok", "warning", "error"]
 
-_APERTIUM_MODES = Path("/usr/share/apertium/modes")
 _MIN_FREE_BYTES = 1 << 30
 _PACKAGES = {
     "gi": "stream",
@@ -137,12 +136,15 @@ def _apertium(config: Config) -> Iterator[Finding]:
     if shutil.which("apertium") is None:
         yield Finding("error", "apertium", "not found: no translation", "apt-get install apertium apertium-eng-spa")
         return
-    from babelcast.sts.mt.apertium import mode_of_pair
+    from babelcast.sts.mt.apertium import installed_pairs
+    from babelcast.sts.mt.base import primary
     from babelcast.wire import UNDETERMINED
 
+    pairs = installed_pairs()
     for source, target in sorted(config.languages()):
-        mode = mode_of_pair("en" if source == UNDETERMINED else source, target)  # pocketsphinx hears English
-        if mode is None or not (_APERTIUM_MODES / f"{mode}.mode").exists():
+        spoken = "en" if source == UNDETERMINED else source  # pocketsphinx hears English
+        mode = pairs.get((primary(spoken), primary(target)))
+        if mode is None:
             yield Finding(
                 "error",
                 f"translation {source} → {target}",
@@ -150,7 +152,7 @@ def _apertium(config: Config) -> Iterator[Finding]:
                 "apt-cache search apertium- lists the pairs; or name another speech service under speech.url",
             )
         else:
-            yield Finding("ok", f"translation {source} → {target}", f"apertium {mode}")
+            yield Finding("ok", f"translation {source} → {target}", f"apertium {mode.stem}")
 
 
 def _speech_service(url: str) -> Finding:

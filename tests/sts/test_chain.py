@@ -8,6 +8,7 @@ import itertools
 import os
 import resource
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import aiohttp
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import pytest_asyncio
 from tests.fakes.speech import flite, frames, music, noise, silence
 
-from babelcast.errors import SpeechError, UnsupportedLanguageError
+from babelcast.errors import SpeechError, SpeechUnavailableError, UnsupportedLanguageError
 from babelcast.speech.base import ClosedEvent, ProgressEvent, SegmentEvent, SpeechEvent, SpeechTarget
 from babelcast.speech.sts_stream import StsStreamBackend
 from babelcast.sts.asr.pocketsphinx import PocketsphinxEngine
@@ -23,7 +24,7 @@ from babelcast.sts.asr.pocketsphinx_child import fit_for_air
 from babelcast.sts.chain import ChainEngine, place
 from babelcast.sts.engine import Spoken
 from babelcast.sts.engines import EngineSettings, build
-from babelcast.sts.mt.apertium import ApertiumTranslator, as_spelt, commands, mode_of_pair
+from babelcast.sts.mt.apertium import ApertiumTranslator, as_spelt, commands, installed_pairs
 from babelcast.sts.serve import serving
 from babelcast.sts.service import Limits, Service
 from babelcast.sts.tts import espeak
@@ -170,6 +171,17 @@ def test_recogniser_that_dies_is_an_engine_failure_and_is_replaced() -> None:
         engine.close()
 
 
+def test_a_recogniser_that_can_not_start_says_why_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pocketsphinx.py").write_text("raise ImportError('its library is broken')")
+    engine = PocketsphinxEngine()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(SpeechUnavailableError, match="log says why"):
+        engine.open()
+    assert "its library is broken" in capfd.readouterr().err
+
+
 def test_apertium_takes_any_text_and_comes_back_after_a_death() -> None:
     translator = ApertiumTranslator()
     try:
@@ -230,8 +242,22 @@ def test_apertium_modes() -> None:
         ["lt-proc", "-z", "-g", "x"],
         ["tagger", "-z", "-g", "y"],
     ]
-    assert mode_of_pair("en-GB", "es") == "eng-spa"
-    assert mode_of_pair("en", "xx") is None
+
+
+def test_apertium_pairs_under_the_names_of_old_and_new_packages(tmp_path: Path) -> None:
+    for name in ("eng-spa", "spa-eng_US", "en-eo", "eng-hbs_HR", "Cyrl-Latn", "README"):
+        (tmp_path / f"{name}.mode").touch()
+    assert {pair: mode.stem for pair, mode in installed_pairs(tmp_path).items()} == {
+        ("en", "es"): "eng-spa",
+        ("en", "eo"): "en-eo",
+    }
+
+
+def test_apertium_s_marks_are_not_read_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = ApertiumTranslator()
+    monkeypatch.setattr(translator, "_ask", lambda pair, text: "la *zorgblat #volver a @home a las 5#3 C#")
+    assert translator.translate("x", "en", "es") == "la zorgblat volver a home a las 5#3 C#"
+    translator.close()
 
 
 def test_espeak_is_deterministic_trimmed_and_fits() -> None:

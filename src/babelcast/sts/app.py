@@ -7,6 +7,7 @@ import base64
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from importlib import resources
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -57,7 +58,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _DURATION_TOLERANCE_MS = 2.0
 _LARGE = 1 << 20
-"""Bytes of a body from which on it is parsed in a thread."""
+"""Bytes from which on a body is parsed, or an answer made, in a thread."""
 
 _EXAMPLE_IDS = {"fragment_id": "my-show-7", "stream_id": "my-show", "sequence_number": 7}
 _EXAMPLE_FORMAT = {"duration_ms": 2, "sample_rate": 16_000, "channels": 1}
@@ -81,6 +82,18 @@ _RESPONSE_EXAMPLE = {
 
 
 _BAD_PARAMETER: dict[int | str, dict[str, Any]] = {422: described("bad_request", 422, "Bad parameter")}
+_WORK_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    413: described("bad_request", 413, "Too large"),
+    **responses(
+        "bad_request",
+        "unsupported_language",
+        "rate_limited",
+        "overloaded",
+        "unauthorized",
+        "engine_failed",
+        "deadline",
+    ),
+}
 
 
 class Health(BaseModel):
@@ -139,14 +152,7 @@ def _add_status_routes(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", responses={503: {"model": Health, "description": "Going away"}})
     async def healthz() -> Response:
         """Ready to take sessions; 503 once it goes away."""
-        draining = service.draining.is_set()
-        health = Health(
-            status="draining" if draining else "ok",
-            version=__version__,
-            sessions=len(service.streams),
-            max_sessions=service.limits.sessions,
-        )
-        return JSONResponse(health.model_dump(), 503 if draining else 200)
+        return JSONResponse(_health(service).model_dump(), 503 if service.draining.is_set() else 200)
 
     @app.post("/admin/drain", status_code=202, responses={**responses("unauthorized"), **_BAD_PARAMETER})
     async def drain(request: Request, deadline_s: Annotated[float, Query(gt=0, le=3_600)] = 25.0) -> Health:
@@ -156,17 +162,21 @@ def _add_status_routes(app: FastAPI, service: Service) -> None:
             raise SpeechError("the admin token is needed", code="unauthorized")
         if not service.draining.is_set():
             service.drain_soon(deadline_s)
-        return Health(
-            status="draining",
-            version=__version__,
-            sessions=len(service.streams),
-            max_sessions=service.limits.sessions,
-        )
+        return _health(service)
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _health(service: Service) -> Health:
+    return Health(
+        status="draining" if service.draining.is_set() else "ok",
+        version=__version__,
+        sessions=len(service.streams),
+        max_sessions=service.limits.sessions,
+    )
 
 
 def _add_docs_route(app: FastAPI) -> None:
@@ -205,19 +215,7 @@ def _add_speech_routes(app: FastAPI, service: Service) -> None:
         PROCESS_PATH,
         dependencies=guard,
         response_model=ProcessResponse,
-        responses={
-            200: {"content": {"application/json": {"example": _RESPONSE_EXAMPLE}}},
-            413: described("bad_request", 413, "Too large"),
-            **responses(
-                "bad_request",
-                "unsupported_language",
-                "rate_limited",
-                "overloaded",
-                "unauthorized",
-                "engine_failed",
-                "deadline",
-            ),
-        },
+        responses={200: {"content": {"application/json": {"example": _RESPONSE_EXAMPLE}}}, **_WORK_PROBLEMS},
         openapi_extra=_body_schema(ProcessRequest, _REQUEST_EXAMPLE),
     )
     async def process(request: Request) -> Response:
@@ -228,18 +226,7 @@ def _add_speech_routes(app: FastAPI, service: Service) -> None:
         SPEAK_PATH,
         dependencies=guard,
         response_model=SpeakResponse,
-        responses={
-            413: described("bad_request", 413, "Too large"),
-            **responses(
-                "bad_request",
-                "unsupported_language",
-                "rate_limited",
-                "overloaded",
-                "unauthorized",
-                "engine_failed",
-                "deadline",
-            ),
-        },
+        responses=_WORK_PROBLEMS,
         openapi_extra=_body_schema(SpeakRequest, _SPEAK_EXAMPLE),
     )
     async def speak(request: Request) -> Response:
@@ -271,14 +258,19 @@ def client_of(service: Service, authorization: str | None) -> Client:
 
 
 async def _answered(
-    request: Request, service: Service, work: Callable[[Request, Service, Client], Awaitable[Response]]
+    request: Request, service: Service, work: Callable[[bytes, Service, Client], Awaitable[str]]
 ) -> Response:
-    """``work`` within the limits of whose token it is."""
+    """What ``work`` makes of the request's body (JSON), within the limits of whose token it is."""
     client: Client = request.state.client
+    response: Response
     try:
         client.check_start()
         with client.request():
-            response = await work(request, service, client)
+            body = await _body(request, service)
+            if body is None:
+                response = problem("bad_request", "the body is too large", retryable=False, status=413)
+            else:
+                response = Response(await work(body, service, client), media_type="application/json")
     except BabelcastError as error:
         if isinstance(error, SpeechError) and error.code == "rate_limited":
             service.metrics.limited.labels(client.name).inc()
@@ -287,33 +279,27 @@ async def _answered(
     return response
 
 
-async def _speak(request: Request, service: Service, client: Client) -> Response:
-    body = await _body(request, service)
-    if body is None:
-        return problem("bad_request", "the body is too large", retryable=False, status=413)
+async def _speak(body: bytes, service: Service, client: Client) -> str:
     wanted = _parsed(SpeakRequest, body)
     said = await service.turn(service.engine.say, wanted.text, wanted.language, wanted.voice)
     seconds = len(said.samples) / said.rate
     service.metrics.observe(said.stages)
     service.metrics.spoken.labels(client.name, primary(wanted.language)).inc(seconds)
-    answer = SpeakResponse(
+    answer = partial(
+        SpeakResponse,
         language=wanted.language,
         voice=said.voice,
         sample_rate=said.rate,
         duration_ms=round(seconds * 1e3, 1),
-        audio=base64.b64encode(to_s16(said.samples)).decode(),
         stages=said.stages,
     )
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return await _off_loop(said.samples.nbytes, lambda: answer(audio=_base64(said.samples)).model_dump_json())
 
 
-async def _process(request: Request, service: Service, client: Client) -> Response:
-    body = await _body(request, service)
-    if body is None:
-        return problem("bad_request", "the body is too large", retryable=False, status=413)
+async def _process(body: bytes, service: Service, client: Client) -> str:
     fragment, samples = await _off_loop(len(body), _fragment, body)
-    client.check_audio(fragment.duration_ms / 1e3)
     service.engine.resolve_voice(fragment.source_language, fragment.target_language, fragment.voice)
+    client.check_audio(fragment.duration_ms / 1e3)
     result = await service.turn(
         service.engine.process,
         samples,
@@ -330,8 +316,7 @@ async def _process(request: Request, service: Service, client: Client) -> Respon
     metrics.heard.labels(client.name).inc(fragment.duration_ms / 1e3)
     if result.translation:
         metrics.spoken.labels(client.name, primary(fragment.target_language)).inc(fragment.duration_ms / 1e3)
-    answer = await _off_loop(len(body), _answer, fragment, result)
-    return Response(answer, media_type="application/json")
+    return await _off_loop(len(body), _answer, fragment, result)
 
 
 async def _body(request: Request, service: Service) -> bytes | None:
@@ -377,12 +362,16 @@ def _answer(fragment: ProcessRequest, result: FragmentResult) -> str:
         **fragment.model_dump(
             include={"fragment_id", "stream_id", "sequence_number", "duration_ms", "sample_rate", "channels"}
         ),
-        audio=base64.b64encode(to_s16(interleaved)).decode(),
+        audio=_base64(interleaved),
         transcript=result.transcript,
         translation=result.translation,
         stages=result.stages,
     )
     return answer.model_dump_json()
+
+
+def _base64(samples: Pcm) -> str:
+    return base64.b64encode(to_s16(samples)).decode()
 
 
 def fragment_samples(fragment: ProcessRequest) -> Pcm:
@@ -403,7 +392,7 @@ def fragment_samples(fragment: ProcessRequest) -> Pcm:
 
 def _speaks(voice: Voice, language: str) -> bool:
     """``es`` finds every Spanish; ``es-419`` that one."""
-    return voice.language == language.lower() or voice.language.split("-")[0] == language.lower()
+    return language.lower() in {voice.language, primary(voice.language)}
 
 
 def _body_schema(kind: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:

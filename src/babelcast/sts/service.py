@@ -131,7 +131,7 @@ class Service:
         if not (resumes and self.resumption.take_place(resumes)):
             taken = len(self.streams) + self.resumption.kept
             if taken >= self.limits.sessions:
-                raise self.refuse(f"{taken} sessions are open")
+                raise self.refuse(f"{taken} sessions are open, as many as --max-sessions allows")
             factors = [other.factor for other in self.streams]
             waiting_s = max((other.queued_s for other in self.streams), default=0.0)
             reason = refusal(self._admission, factors, self._all.value if self._all.settled else None, waiting_s)

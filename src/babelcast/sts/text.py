@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from babelcast.sts.asr.base import Word
+from babelcast.sts.mt.base import primary
 
 _FIRST_PERSON = re.compile(r"\bi\b(?=$|[ '])")
 _INITIALS = re.compile(r"\b[a-z]\.(?: [a-z]\.)+")
@@ -60,5 +61,5 @@ def spoken_text(translation: str, target: str, *, begins: bool = True, ends: boo
     if text[-1] in "?!":
         return text
     if question and ends:
-        return f"¿{text}?" if target.split("-")[0] == "es" else f"{text}?"
+        return f"¿{text}?" if primary(target) == "es" else f"{text}?"
     return text + ("." if ends else ",")

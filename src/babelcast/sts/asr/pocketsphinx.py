@@ -26,12 +26,14 @@ class PocketsphinxRecognizer:
 
     def __init__(self, timeout_s: float = 5.0) -> None:
         self._timeout_s = timeout_s
+        # Its errors go where ours go. In a session of its own: Ctrl-C at the terminal is not for it, the end of its
+        # input is.
         self._child = subprocess.Popen(
             [sys.executable, "-m", "babelcast.sts.asr.pocketsphinx_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             bufsize=0,
+            start_new_session=True,
         )
         assert self._child.stdin and self._child.stdout
         self._stdin, self._stdout = self._child.stdin, self._child.stdout
@@ -169,5 +171,7 @@ class PocketsphinxEngine:
             recognizer.wait_ready()
         except SpeechError as error:
             recognizer.close()
-            raise SpeechUnavailableError("the recogniser did not start", code="engine_failed") from error
+            raise SpeechUnavailableError(
+                "the recogniser did not start", code="engine_failed", hint="the speech service's log says why"
+            ) from error
         return recognizer

@@ -189,7 +189,9 @@ def _stay(handle: DeploymentHandle, end: threading.Event, say: Say) -> None:
                 say(f"replicas: {len(now)} (nodes: {nodes}, sessions: {sessions})")
             seen = now
         elif time.monotonic() - heard_at > _LOST_S:
-            raise BabelcastError("the Ray cluster does not answer any more")
+            raise BabelcastError(
+                f"no replica has answered for {_LOST_S:g} s: the cluster is gone, or another call has removed the app"
+            )
 
 
 def _drain_and_delete(

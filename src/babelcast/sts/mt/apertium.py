@@ -19,11 +19,14 @@ import time
 from pathlib import Path
 
 from babelcast.errors import MissingDependencyError, SpeechError, UnsupportedLanguageError
+from babelcast.sts.mt.base import primary
 
 MODES = Path("/usr/share/apertium/modes")
 _TAGS = {"eng": "en", "spa": "es", "cat": "ca", "fra": "fr", "epo": "eo", "glg": "gl", "eus": "eu", "por": "pt"}
 _SPECIAL = re.compile(r"([\^$/<>{}\[\]@\\*])")
 _UNKNOWN = re.compile(r"\*(\w[\w'’-]*)")
+_MARKS = re.compile(r"\*|(?<!\w)[@#](?=\w)")
+"""What the stages put before a word that they don't know, can't translate, or can't inflect."""
 _MAX_ANSWER = 1 << 20
 _MAX_TEXT = 5_000
 
@@ -122,7 +125,7 @@ class ApertiumTranslator:
         if shutil.which("lt-proc") is None or not modes.is_dir():
             raise MissingDependencyError("apertium is not installed", hint="apt-get install apertium apertium-eng-spa")
         self._timeout_s = timeout_s
-        self._modes = {pair: mode for mode in sorted(modes.glob("*.mode")) if (pair := _pair(mode.stem))}
+        self._modes = installed_pairs(modes)
         self._locks = {pair: threading.Lock() for pair in self._modes}
         self._pipelines: dict[tuple[str, str], Pipeline] = {}
 
@@ -134,7 +137,7 @@ class ApertiumTranslator:
         self.translate("good evening", source, target)
 
     def translate(self, text: str, source: str, target: str) -> str:
-        pair = (_primary(source), _primary(target))
+        pair = (primary(source), primary(target))
         if pair not in self._modes:
             raise UnsupportedLanguageError(
                 f"no translation from {source} to {target}",
@@ -150,7 +153,7 @@ class ApertiumTranslator:
                 # the dictionary knows names by their capital, which recognised text has not
                 text = capitalize(text, unknown)
                 answer = self._ask(pair, text)
-        return as_spelt(answer.replace("*", ""), text)
+        return as_spelt(_MARKS.sub("", answer), text)
 
     def _ask(self, pair: tuple[str, str], text: str) -> str:
         """One try on the running stages, one on new ones."""
@@ -188,19 +191,12 @@ def as_spelt(answer: str, text: str) -> str:
     return answer[:1].lower() + answer[1:] if text[0].islower() else answer
 
 
-def mode_of_pair(source: str, target: str) -> str | None:
-    """The name of apertium's mode for a pair of language tags (``en``, ``es`` → ``eng-spa``); None for languages
-    that are not known here. The mode need not be installed."""
-    codes = {tag: code for code, tag in _TAGS.items()}
-    source_code, target_code = codes.get(_primary(source)), codes.get(_primary(target))
-    return f"{source_code}-{target_code}" if source_code and target_code else None
+def installed_pairs(modes: Path = MODES) -> dict[tuple[str, str], Path]:
+    """The ``.mode`` file of each pair of language tags that is installed."""
+    return {pair: mode for mode in sorted(modes.glob("*.mode")) if (pair := _pair(mode.stem))}
 
 
 def _pair(mode: str) -> tuple[str, str] | None:
-    """``eng-spa`` → (``en``, ``es``); None for variants such as ``spa-eng_US``."""
-    source, _, target = mode.partition("-")
-    return (_TAGS[source], _TAGS[target]) if source in _TAGS and target in _TAGS else None
-
-
-def _primary(tag: str) -> str:
-    return tag.split("-")[0].lower()
+    """``eng-spa`` → (``en``, ``es``), and ``en-eo`` of older packages; None for variants such as ``spa-eng_US``."""
+    source, target = (_TAGS.get(code) or (code if len(code) == 2 else None) for code in mode.partition("-")[::2])
+    return (source, target) if source and target else None
