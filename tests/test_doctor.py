@@ -71,6 +71,13 @@ def test_mediamtx_is_asked_for_and_not_here(tmp_path: Path) -> None:
     assert "babelcast mediamtx install" in advice
 
 
+def test_a_file_of_the_usual_name_is_taken_without_being_named(tmp_path: Path) -> None:
+    (tmp_path / "babelcast.yaml").write_text("defaults:\n  dealy: 6\n")
+    command = [sys.executable, "-m", "babelcast", "doctor"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False).stdout
+    assert "babelcast.yaml:2: defaults.dealy" in said
+
+
 def test_a_port_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -10,12 +10,20 @@ import click
 
 from babelcast.telemetry.logs import LogFormat
 
+_CONFIG = Path("babelcast.yaml")
+
+
+def _config_file(_ctx: click.Context, _option: click.Parameter, chosen: Path | None) -> Path | None:
+    return chosen or (_CONFIG if _CONFIG.is_file() else None)
+
+
 config_option = click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="BABELCAST_CONFIG",
-    help="The config file; without one, all settings have their defaults.",
+    callback=_config_file,
+    help=f"The config file. By default {_CONFIG} in this folder; without one, all settings have their defaults.",
 )
 
 

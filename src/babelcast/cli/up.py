@@ -25,6 +25,7 @@ def command(config_file: Path | None, log_format: LogFormat, log_level: str) -> 
     Prints one line that begins with "ready" when publishers may come. Ctrl-C ends all of it.
     """
     setup_logging(log_format, log_level)
+    click.echo(f"config file: {config_file or 'none, all settings have their defaults'}")
     config = load_config(config_file) if config_file else Config()
     launch = Launch(config.state_dir or default_state_dir(), log_format)
     run_until_signalled(_up(config, launch))
