@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import statistics
 import sys
 import tempfile
@@ -27,14 +26,10 @@ from tests.e2e.browser import chromium
 from tests.e2e.programs import Up, config_text, ffmpeg, publishing, until, up
 
 from babelcast.console.assets import load_assets
+from relay import cpu_seconds
 
 CLIENTS = 3
 RUNS = 5
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def make_clip(path: Path) -> Path:

@@ -75,6 +75,7 @@ async def forwarding(kind: str, wanted: tuple[Delivery, ...], folder: Path) -> A
             task = asyncio.create_task(control(client, wanted))
             yield [child.pid]
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def control(client: EgressClient, wanted: tuple[Delivery, ...]) -> None:

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from babelcast.ports import free_port
 from babelcast.rtmp.client import RtmpClient
 from babelcast.rtmp.message import Message, MessageType
 
@@ -36,13 +36,6 @@ class Reader:
     missing: int = 0
     bytes_received: int = 0
     last: int | None = None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def cpu_seconds(pid: int) -> float:
