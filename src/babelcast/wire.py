@@ -156,8 +156,6 @@ class Start(_Message):
     voice: str | None = Field(default=None, max_length=100)
     """One voice for everybody. Without it each speaker has one of their own, of their gender as far as it is heard."""
     sample_rate: int = Field(default=16_000, ge=8_000, le=96_000)
-    output_rate: int | None = None
-    """Rate the client would like, in Hz; the service says in each segment what it sends."""
     max_segment_ms: int = Field(default=4_000, ge=1_000, le=20_000)
     """A clause that runs on past this is cut at the best point."""
     glossary: tuple[GlossaryTerm, ...] = Field(default=(), max_length=MAX_TERMS)

@@ -7,12 +7,10 @@ They say nonsense, but they are loaded and run by the same libraries and the sam
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ctranslate2
 import numpy as np
 import sentencepiece
 from ctranslate2.specs import common_spec, model_spec, transformer_spec, whisper_spec
@@ -305,11 +303,3 @@ def _piper_metadata(speakers: int) -> dict[str, str | int]:
 def _kokoro_metadata(speakers: int) -> dict[str, str | int]:
     common: dict[str, str | int] = {"sample_rate": 24_000, "n_speakers": speakers, "language": "many", "voice": "en-us"}
     return common | {"model_type": "kokoro", "version": 2, "style_dim": "510,1,4", "has_espeak": 1, "comment": "Kokoro"}
-
-
-def config(folder: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return loaded
-
-
-assert ctranslate2.__version__

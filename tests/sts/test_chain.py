@@ -161,7 +161,7 @@ def test_recogniser_that_dies_is_an_engine_failure_and_is_replaced() -> None:
             recognizer.start()
             recognizer.finish()
         assert caught.value.code == "engine_failed" and caught.value.retryable
-        engine.give_back(recognizer)
+        engine.recycle(recognizer)
         fresh = engine.open()
         fresh.start()
         fresh.feed(flite("Good evening and welcome."))

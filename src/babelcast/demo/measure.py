@@ -147,60 +147,24 @@ def _expected(work: _Work, entry: SegmentEntry) -> float:
 
 
 def _report(work: _Work, compared: video.Comparison, avs: sync.SyncResult, heard: Sound, published: Sound) -> Report:
-    inputs, dubbed = work.inputs, work.dubbed
-    segments = _segment_rows(work)
-    sentences = _sentence_rows(work)
-    counted = [row for row in sentences if not row.before_start]
-    lags = [row.lag_s for row in counted if row.lag_s is not None] or [row.lag_s for row in segments]
-    offsets = [row.offset_s for row in segments if row.offset_s is not None]
-    start, seconds = work.origin_s, dubbed.seconds
-    found = None if work.phrases is None else [phrase for phrase in work.phrases if phrase.start_s is not None]
-    spans = [(phrase.start_s or 0.0, phrase.end_s or 0.0) for phrase in found or ()]
-    left = _remains(work, heard)
-    if not dubbed.video or not work.original.video:
-        work.reasons["video_identical"] = "one of the recordings has no pictures"
-    if not len(heard.pcm):
-        work.reasons["silent_gap_max_s"] = "the dubbed recording has no sound"
-    if work.manifest is not None and not avs.pairs:
-        work.reasons["av_offset_ms_median"] = "no flash with its tick was found in the dubbed recording"
+    inputs = work.inputs
+    segments, sentences = _segment_rows(work), _sentence_rows(work)
     figures = {
-        "dub_segments": sum(entry.placed_ns is not None for entry in work.entries),
-        "dub_segments_found": None if found is None else len(found),
-        "dub_lag_p50_s": _percentile(lags, 50),
-        "dub_lag_p95_s": _percentile(lags, 95),
-        "dub_offset_p50_s": _percentile(offsets, 50),
-        "dub_offset_p95_s": _percentile(offsets, 95),
-        "sentences": len(counted) if work.manifest else None,
-        "sentences_before_start": len(sentences) - len(counted) if work.manifest else None,
-        "sentences_dubbed_ratio": round(float(np.mean([row.dubbed for row in counted])), 3) if counted else None,
-        "dub_out_of_order": None if work.phrases is None else out_of_order(work.phrases),
-        "dub_repeated": _repeated(work),
-        "dub_overlapping": None if work.phrases is None else overlaps(work.phrases),
-        "journal_placement_error_ms": _placement_error(work),
+        **_dub_figures(work, segments, sentences),
+        **_picture_figures(work, compared),
+        **_sound_figures(work, heard, published),
         "av_offset_ms_median": _rounded(avs.median_ms, 1),
         "av_offset_ms_worst": _rounded(avs.worst_ms, 1),
         "av_pairs": len(avs.pairs),
         "av_flashes": avs.flashes,
-        "video_identical": compared.identical if dubbed.video and work.original.video else None,
-        "video_compared": compared.compared,
-        "video_missing": compared.missing,
-        "video_altered": compared.altered,
-        "video_first_mismatch": compared.first_mismatch,
-        "video_jitter_ms": round(compared.jitter_ms, 1) if compared.pairs else None,
         "first_output_s": _rounded(inputs.first_output_s, 2),
         "start_lost_s": _start_lost(work),
         "fallback_seconds": _rounded(inputs.fallback_seconds, 2),
-        "silent_gap_max_s": round(sound.silent_gap_max_s(heard, start, start + seconds), 2) if len(heard.pcm) else None,
-        "audio_gaps": heard.gaps,
-        "output_seconds": round(seconds, 2),
+        "output_seconds": round(work.dubbed.seconds, 2),
         "original_seconds": round(work.original.seconds, 2),
-        "loudness_original_lufs": _rounded(sound.loudness(published), 1),
-        "loudness_dubbed_lufs": _rounded(sound.loudness(heard), 1),
-        "loudness_dub_speech_lufs": _rounded(sound.loudness_within(heard, spans), 1) if spans else None,
-        "loudness_background_lufs": _rounded(sound.loudness_within(heard, spans, invert=True), 1) if spans else None,
-        "original_speech_left_db": left.original_speech_db,
-        "background_kept_db": left.background_db,
     }
+    if work.manifest is not None and not avs.pairs:
+        work.reasons["av_offset_ms_median"] = "no flash with its tick was found in the dubbed recording"
     if inputs.first_output_s is None:
         work.reasons["first_output_s"] = "only a live run knows it"
     checked = gates.check(figures, work.reasons, inputs.delay_s, _published_s(work))
@@ -219,9 +183,68 @@ def _report(work: _Work, compared: video.Comparison, avs: sync.SyncResult, heard
             "versions": versions(),
             "segments": segments,
             "sentence_rows": sentences,
-            "av": [SyncRow(at_s=round(p.flash_s - start, 3), offset_ms=round(p.offset_ms, 2)) for p in avs.pairs],
+            "av": [
+                SyncRow(at_s=round(p.flash_s - work.origin_s, 3), offset_ms=round(p.offset_ms, 2)) for p in avs.pairs
+            ],
         }
     )
+
+
+def _dub_figures(work: _Work, segments: list[SegmentRow], sentences: list[SentenceRow]) -> dict[str, object]:
+    counted = [row for row in sentences if not row.before_start]
+    lags = [row.lag_s for row in counted if row.lag_s is not None] or [row.lag_s for row in segments]
+    offsets = [row.offset_s for row in segments if row.offset_s is not None]
+    return {
+        "dub_segments": sum(entry.placed_ns is not None for entry in work.entries),
+        "dub_segments_found": None if work.phrases is None else len(_heard_spans(work)),
+        "dub_lag_p50_s": _percentile(lags, 50),
+        "dub_lag_p95_s": _percentile(lags, 95),
+        "dub_offset_p50_s": _percentile(offsets, 50),
+        "dub_offset_p95_s": _percentile(offsets, 95),
+        "sentences": len(counted) if work.manifest else None,
+        "sentences_before_start": len(sentences) - len(counted) if work.manifest else None,
+        "sentences_dubbed_ratio": round(float(np.mean([row.dubbed for row in counted])), 3) if counted else None,
+        "dub_out_of_order": None if work.phrases is None else out_of_order(work.phrases),
+        "dub_repeated": _repeated(work),
+        "dub_overlapping": None if work.phrases is None else overlaps(work.phrases),
+        "journal_placement_error_ms": _placement_error(work),
+    }
+
+
+def _picture_figures(work: _Work, compared: video.Comparison) -> dict[str, object]:
+    both = bool(work.dubbed.video and work.original.video)
+    if not both:
+        work.reasons["video_identical"] = "one of the recordings has no pictures"
+    return {
+        "video_identical": compared.identical if both else None,
+        "video_compared": compared.compared,
+        "video_missing": compared.missing,
+        "video_altered": compared.altered,
+        "video_first_mismatch": compared.first_mismatch,
+        "video_jitter_ms": round(compared.jitter_ms, 1) if compared.pairs else None,
+    }
+
+
+def _sound_figures(work: _Work, heard: Sound, published: Sound) -> dict[str, object]:
+    start, spans, left = work.origin_s, _heard_spans(work), _remains(work, heard)
+    gap = sound.silent_gap_max_s(heard, start, start + work.dubbed.seconds) if len(heard.pcm) else None
+    if gap is None:
+        work.reasons["silent_gap_max_s"] = "the dubbed recording has no sound"
+    return {
+        "silent_gap_max_s": _rounded(gap, 2),
+        "audio_gaps": heard.gaps,
+        "loudness_original_lufs": _rounded(sound.loudness(published), 1),
+        "loudness_dubbed_lufs": _rounded(sound.loudness(heard), 1),
+        "loudness_dub_speech_lufs": _rounded(sound.loudness_within(heard, spans), 1) if spans else None,
+        "loudness_background_lufs": _rounded(sound.loudness_within(heard, spans, invert=True), 1) if spans else None,
+        "original_speech_left_db": left.original_speech_db,
+        "background_kept_db": left.background_db,
+    }
+
+
+def _heard_spans(work: _Work) -> list[tuple[float, float]]:
+    """Where phrases were found, in seconds of the dubbed recording's clock."""
+    return [(p.start_s, p.start_s + p.duration_s) for p in work.phrases or () if p.start_s is not None]
 
 
 def _segment_rows(work: _Work) -> list[SegmentRow]:

@@ -49,10 +49,6 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def say(self, text: str) -> None:
-        """One line that stays."""
-        self._console.print(Text(text))
-
     def update(
         self, elapsed_s: float, status: Mapping[str, Any] | None, segments: Sequence[Mapping[str, Any]], received: int
     ) -> None:

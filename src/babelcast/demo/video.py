@@ -49,10 +49,6 @@ class TimeMap:
         clamped = min(max(source_s, float(self.source_s[0])), float(self.source_s[-1]))
         return float(np.interp(clamped, self.source_s, self.target_s)) + source_s - clamped
 
-    def covers(self, source_s: float) -> bool:
-        """Whether both recordings were running at ``source_s``."""
-        return float(self.source_s[0]) - 0.05 <= source_s <= float(self.source_s[-1]) + 0.05
-
 
 def compare(original: tuple[Unit, ...], dubbed: tuple[Unit, ...]) -> Comparison:
     """Walk both lists from the first common access unit to the last."""

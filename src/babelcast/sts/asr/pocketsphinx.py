@@ -131,7 +131,7 @@ class PocketsphinxEngine:
     def preload(self) -> None:
         """Load the spare recognisers that are missing and wait until they are there."""
         while len(self._spares) < self._max_spares and not self._closed:
-            self.give_back(self._load())
+            self.recycle(self._load())
 
     def open(self, options: AsrOptions = AsrOptions()) -> PocketsphinxRecognizer:  # noqa: B008 - frozen
         while True:
@@ -147,10 +147,6 @@ class PocketsphinxEngine:
 
     def recycle(self, recognizer: Recognizer) -> None:
         assert isinstance(recognizer, PocketsphinxRecognizer)
-        self.give_back(recognizer)
-
-    def give_back(self, recognizer: PocketsphinxRecognizer) -> None:
-        """Keep a recogniser that is no longer needed as a spare, or free it."""
         with self._lock:
             if len(self._spares) < self._max_spares and not self._closed and recognizer.alive:
                 self._spares.append(recognizer)
