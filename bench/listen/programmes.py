@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from babelcast.audio.fade import linear_in
 from babelcast.demo.bed import make_bed
 from babelcast.units import RATE, Pcm
 
@@ -21,6 +22,7 @@ _LINES = (
 )
 _LEAD_S, _PAUSE_S, _END_S = 2.0, 0.6, 1.5
 _RMS = 0.1
+_FADE = RATE // 200
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,15 @@ class Programme:
 
 @functools.cache
 def _spoken(voice: str, text: str) -> Pcm:
-    """By flite, at an RMS of −20 dBFS; shape (n,)."""
+    """By flite, at an RMS of −20 dBFS, without its DC offset, the ends faded: a mouth makes no steps; shape (n,)."""
     command = ("ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"flite=voice={voice}:text='{text}'")
     raw = subprocess.run((*command, "-ar", str(RATE), "-f", "f32le", "-"), capture_output=True, check=True).stdout
     samples = np.frombuffer(raw, np.float32)
     loud = np.flatnonzero(np.abs(samples) > 0.01)
-    samples = samples[loud[0] : loud[-1]]
+    samples = samples[loud[0] : loud[-1]] - samples.mean()
+    ramp = linear_in(_FADE)
+    samples[:_FADE] *= ramp
+    samples[-_FADE:] *= ramp[::-1]
     level = np.float32(_RMS / np.sqrt(np.mean(samples**2)))
     result: Pcm = samples * level
     return result

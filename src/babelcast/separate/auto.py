@@ -2,9 +2,9 @@
 
 Watched over some seconds, in the band of speech: how wide the bed is (side over mid power where nobody speaks), and
 how centred the speech is (the same ratio in the bins that rise far above the bed while somebody speaks). A change
-needs two seconds of clear evidence and is crossfaded over a batch (0.17 s). The first choice is made by the bed alone,
-before anybody was heard, so half a second of contrary evidence undoes it: a voice that isn't in the middle would be
-left in the background as long as the centre mask is at work.
+needs two seconds of clear evidence and is crossfaded over a batch (0.17 s). Until somebody was heard the spectral hold
+is at work, which takes out a voice wherever it stands, and a third of a second of a centred voice is enough for the
+first change: the centre mask would leave one that isn't in the middle in the background.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from babelcast.separate.stft import Frames, Spectra, bin_of
 _BAND = slice(bin_of(150), bin_of(5_000))
 _WIDE = 0.03  # side / mid power of the bed from which the centre mask is better
 _CENTRED = 0.05  # side / mid power of the speech up to which it counts as centred
-_NOT_MONO = 1e-3  # the same over everything, for as long as no quiet moment was heard
+_NOT_MONO = 1e-3  # the same over everything, where it begins in the middle of talk: no bed was heard yet
 _CLEAR = 2.0  # hysteresis: factor by which a threshold must be passed for a change
 _ABOVE_BED = 30.0  # a bin belongs to speech when it is this much above the bed's mean power
 _PATIENCE = 12  # batches of the same wish before a change
-_PATIENCE_AT_FIRST = 3  # as long as the voice was heard in no more than _PATIENCE batches
+_PATIENCE_AT_FIRST = 2  # as long as the voice was heard in no more than _PATIENCE batches
 _MEMORY = 0.993  # per batch with evidence: about 25 s
 
 
@@ -113,11 +113,7 @@ class AutoEstimator:
 
     def _wish(self, factor: float) -> bool:
         """Whether the centre mask is wanted; ``factor`` > 1 asks for more than usual, < 1 for less."""
-        voice = self._voice.ratio
-        if voice is not None and voice > _CENTRED / factor:
-            return False
-        bed = self._bed.ratio
-        if bed is not None:
-            return bed > _WIDE * factor
-        overall = self._all.ratio
-        return overall is not None and overall > _NOT_MONO * factor
+        bed, voice, overall = self._bed.ratio, self._voice.ratio, self._all.ratio
+        if bed is None:
+            return overall is not None and overall > _NOT_MONO * factor
+        return voice is not None and voice <= _CENTRED / factor and bed > _WIDE * factor
