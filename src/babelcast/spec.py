@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from babelcast.errors import ControlsError
 
 STREAM_ID_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
-_STREAM_ID = re.compile(STREAM_ID_PATTERN)
 _OUTPUT_PATH = re.compile(rf"live/{STREAM_ID_PATTERN}/out(/[A-Za-z0-9-]+)?")
 _INGEST_PATH = re.compile(rf"live/({STREAM_ID_PATTERN})/in")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from babelcast.audio.loudness import gated_power, hop_powers, lufs
 from babelcast.audio.source import SourceAudio
 from babelcast.units import RATE, DubSegment, Pcm, samples_to_ns
 
@@ -56,6 +57,11 @@ def worst_step_db(samples: Pcm) -> float:
     −20 dBFS, while a jump of height h shows with at least h.
     """
     return float(20 * np.log10(np.abs(np.diff(samples, n=3, axis=0)).max() + 1e-12))
+
+
+def gated_lufs(samples: Pcm) -> float:
+    """Integrated loudness of ``samples`` as hop_powers takes them, in LUFS; −70 for silence."""
+    return lufs(gated_power(hop_powers(samples)))
 
 
 def made_music(seconds: float, loudness_db: float = -26.0, seed: int = 7) -> Pcm:

@@ -71,7 +71,7 @@ def on_air(name: str, settings: MixSettings, block: int = 4_800) -> tuple[Pcm, P
     sound = bed(name)
     mixer = Mixer(source_of(sound, sound), track, settings)
     n = 22 * S
-    out = np.concatenate([mixer.render(pos, min(block, n - pos)).samples for pos in range(0, n, block)])
+    out = np.concatenate([mixer.render(pos, min(block, n - pos)) for pos in range(0, n, block)])
     dub = np.concatenate([_again(spans, line, pos) for pos in range(0, n, S)])[:, None] * settings.dub_gain
     return (out - dub).astype(np.float32), np.repeat(dub, 2, axis=1).astype(np.float32), spans
 
@@ -105,7 +105,7 @@ def test_a_background_that_is_quiet_enough_is_left_alone() -> None:
     line = spoken("slt", 1, 0.0)
     track.add(DubSegment("s", 0, samples_to_ns(2 * S), samples_to_ns(2 * S + len(line)), line, RATE), playhead=-S)
     mixer = Mixer(source_of(quiet, quiet), track, MixSettings(balance="auto"))
-    out = np.concatenate([mixer.render(pos, 4_800).samples for pos in range(0, 8 * S, 4_800)])
+    out = np.concatenate([mixer.render(pos, 4_800) for pos in range(0, 8 * S, 4_800)])
     assert np.array_equal(out[: 2 * S], quiet[: 2 * S])
     assert np.array_equal(out[6 * S :], quiet[6 * S : 8 * S])
 

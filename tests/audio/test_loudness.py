@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyloudnorm  # type: ignore[import-untyped]
 import pytest
-from tests.audio.signals import made_crowd, made_music, noise, sine, stereo
+from tests.audio.signals import gated_lufs, made_crowd, made_music, noise, sine, stereo
 from tests.audio.voices import spoken
 
-from babelcast.audio.loudness import FLOOR_LUFS, HOP, gated_lufs, hop_powers, lufs
+from babelcast.audio.loudness import FLOOR_LUFS, HOP, hop_powers, lufs
 from babelcast.units import RATE, Pcm
 
 pytestmark = pytest.mark.integration

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.audio.signals import sine
+from tests.audio.signals import gated_lufs, sine
 from tests.audio.voices import spoken
 
 from babelcast.audio.clicks import find_clicks
-from babelcast.audio.loudness import gated_lufs
 from babelcast.audio.stretch import MAX_TEMPO, stretch, stretched_length, tempo_curve
 from babelcast.units import RATE
 

@@ -41,11 +41,6 @@ class Ducker:
         self._reduction_db = 0.0
         self._gain = 1.0
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is turned down, and nothing is about to be."""
-        return not self.settings.enabled and self._gain == 1.0
-
     def gains(self, voice: Pcm | None, n: int) -> Pcm | None:
         """Gain of the background for the next ``n`` samples (whole milliseconds), shape (n,); None means 1.0.
 

@@ -35,7 +35,6 @@ class PeakLimiter:
         self._lowest = [1.0] * _AHEAD  # the last lookahead minima, averaged into the ramp
         self._gain = 1.0  # at the end of the last output sample
         self._held = 1.0
-        self.limited_samples = 0
 
     def process(self, block: Pcm) -> Pcm:
         n = len(block)
@@ -53,7 +52,6 @@ class PeakLimiter:
             return out
         wanted = [1.0] * steps if peaks is None else np.minimum(1.0, ceiling / np.maximum(peaks, 1e-9)).tolist()
         gain = self._gains(self._needed + wanted, steps)
-        self.limited_samples += int((gain < 1.0).sum())
         limited: Pcm = out * gain[:, None]
         return limited
 

@@ -105,8 +105,3 @@ def gated_power(powers: Powers) -> float:
         return 0.0
     relative = loud[loud > loud.mean() / 10.0]  # 10 LU under the loudness of what passed the absolute gate
     return float(relative.mean())
-
-
-def gated_lufs(samples: Pcm) -> float:
-    """Integrated loudness of ``samples`` as :func:`hop_powers` takes them, in LUFS; −70 for silence."""
-    return lufs(gated_power(hop_powers(samples)))

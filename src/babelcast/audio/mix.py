@@ -73,19 +73,6 @@ class MixLevels:
     output: float = MIN_DB
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedBlock:
-    """``samples``: float32, shape (n, 2). ``mode``: the fallback asked for, None for the dub.
-
-    ``background_missing``: samples of the block for which the source is there, but not its background.
-    """
-
-    samples: Pcm
-    mode: FallbackMode | None
-    dub_active: bool
-    background_missing: int
-
-
 class Mixer:
     """Takes whatever the timeline holds; never waits. State: gains, limiter, and a few rendered milliseconds.
 
@@ -105,8 +92,6 @@ class Mixer:
         self._on_dub = on_dub
         self._source = source
         self._dub = dub
-        self._fallback_samples: dict[FallbackMode, int] = {}
-        self._background_missing = 0
         self._started = False
         self._pos = 0
         self._mixed_to = 0
@@ -126,16 +111,6 @@ class Mixer:
         self._repeat_start = 0
 
     @property
-    def fallback_samples(self) -> dict[FallbackMode, int]:
-        """Samples rendered in each fallback."""
-        return dict(self._fallback_samples)
-
-    @property
-    def background_missing(self) -> int:
-        """Samples in all that were there without their background, while the mode needed it."""
-        return self._background_missing
-
-    @property
     def levels(self) -> MixLevels:
         """Measured when it is asked for; rendering doesn't pay for it."""
         start = self._pos - _LEVEL_SPAN
@@ -146,12 +121,11 @@ class Mixer:
             output=db(rms(self._last_out[-_LEVEL_SPAN:])),
         )
 
-    def render(self, pos: int, n: int, fallback: FallbackMode | None = None) -> RenderedBlock:
-        """Samples [pos, pos + n) in the given mode (None: the dub)."""
+    def render(self, pos: int, n: int, fallback: FallbackMode | None = None) -> Pcm:
+        """Samples [pos, pos + n), shape (n, 2), in the given mode (None: the dub)."""
         if not self._started or pos != self._pos:
             self._restart(pos)
             self._started = True
-        missing = self._source.background_lacks(pos, n)
         needed = pos + n + LOOKAHEAD - self._mixed_to
         if needed > 0:
             self._mix(-(-needed // CELL) * CELL, fallback)
@@ -159,12 +133,7 @@ class Mixer:
         self._out = self._out[n:]
         self._pos = pos + n
         self._last_out = out
-        if fallback is not None:
-            self._fallback_samples[fallback] = self._fallback_samples.get(fallback, 0) + n
-        if fallback != "original":
-            self._background_missing += missing
-        active = self._dub is not None and self._dub.active(pos, n)
-        return RenderedBlock(out, fallback, active, missing)
+        return out
 
     def _restart(self, pos: int) -> None:
         self._pos = pos

@@ -12,7 +12,7 @@ MIN_DB = -120.0
 """What silence measures, in dBFS."""
 
 
-def from_s16le(data: bytes | memoryview, channels: int) -> Pcm:
+def from_s16le(data: bytes | bytearray | memoryview, channels: int) -> Pcm:
     """Interleaved S16LE to float32 in [-1, 1): shape (n, channels), or (n,) for one channel.
 
     Raises ValueError where ``data`` doesn't hold whole sample frames.

@@ -28,10 +28,6 @@ class SourceAudio:
     def original_end(self) -> int:
         return self._original.ring.end
 
-    @property
-    def background_end(self) -> int:
-        return self._background.ring.end
-
     def write_original(self, pos: int, block: Pcm) -> None:
         """``block`` has shape (n, 2)."""
         self._original.write(pos, block)

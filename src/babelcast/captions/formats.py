@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from babelcast.captions.cues import Broadcast, Cue, air_s, tidy
+from babelcast.spec import SegmentEntry
 from babelcast.units import NS_PER_S
 
 _LINE = 42
@@ -53,7 +54,7 @@ def transcript(stream_id: str, broadcast: Broadcast) -> dict[str, Any]:
     }
 
 
-def _segment(broadcast: Broadcast, language: str, entry: Any) -> dict[str, Any]:
+def _segment(broadcast: Broadcast, language: str, entry: SegmentEntry) -> dict[str, Any]:
     zero = broadcast.zero_unix_s or 0.0
     start_s = air_s(entry) - zero
     dub_s = None if entry.placed_ns is None else start_s + (entry.placed_ns - entry.source_start_ns) / NS_PER_S

@@ -73,7 +73,6 @@ class FailoverSession:
         self._finishing = False
         self._ended = False
         self._task: asyncio.Task[None] | None = None
-        self.switches = 0
 
     def start(self) -> None:
         self._emit(BackendEvent(self._members[self._active.index].backend.name, self._active.reason))
@@ -359,7 +358,6 @@ class FailoverSession:
         self._say(slot, reason)
 
     def _say(self, slot: Slot, reason: str | None) -> None:
-        self.switches += 1
         name = self._members[slot.index].backend.name
         log.warning("%s speaks from now on: %s", name, reason, extra={"streamId": self._target.stream_id})
         self._emit(BackendEvent(name, reason))

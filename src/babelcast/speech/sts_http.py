@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from babelcast import wire
 from babelcast.audio.chunk import Chunker
+from babelcast.audio.pcm import from_s16le
 from babelcast.errors import (
     ConfigError,
     SpeechError,
@@ -33,7 +34,6 @@ from babelcast.speech.base import (
     SpeechTarget,
 )
 from babelcast.speech.problems import error_for, retry_after, unreachable
-from babelcast.speech.sts_stream import s16_to_float
 from babelcast.units import NS_PER_MS, SPEECH_RATE, DubSegment, Fragment, SpeechFrame, ns_to_samples
 
 _OPEN_TIMEOUT_S = 5.0
@@ -231,7 +231,7 @@ class StsHttpSession:
             sequence=sequence,
             source_start_ns=fragment.start_ns + fragment.overlap_ns,
             source_end_ns=fragment.end_ns,
-            samples=s16_to_float(pcm)[ns_to_samples(fragment.overlap_ns, fragment.rate) :],
+            samples=from_s16le(pcm, channels=1)[ns_to_samples(fragment.overlap_ns, fragment.rate) :],
             rate=fragment.rate,
             transcript=answer.transcript,
             translation=answer.translation,

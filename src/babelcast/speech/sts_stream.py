@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
 import aiohttp
-import numpy as np
 from pydantic import ValidationError
 
 from babelcast import wire
+from babelcast.audio.pcm import from_s16le
 from babelcast.errors import ConfigError, SpeechError, SpeechProtocolError, SpeechUnavailableError
 from babelcast.speech.base import (
     ClosedEvent,
@@ -28,7 +28,7 @@ from babelcast.speech.base import (
 )
 from babelcast.speech.problems import error_for, retry_after, unreachable
 from babelcast.telemetry.redact import redact_url
-from babelcast.units import NS_PER_S, SPEECH_RATE, DubSegment, Pcm, SpeechFrame
+from babelcast.units import NS_PER_S, SPEECH_RATE, DubSegment, SpeechFrame
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class _Assembly:
             sequence=message.sequence,
             source_start_ns=message.source_start_ns,
             source_end_ns=message.source_end_ns,
-            samples=s16_to_float(bytes(self._pcm)),
+            samples=from_s16le(self._pcm, channels=1),
             rate=message.sample_rate,
             transcript=message.transcript,
             translation=message.translation,
@@ -389,8 +389,3 @@ def parse(text: str) -> wire.ServerMessage:
         return wire.server_message.validate_json(text)
     except ValidationError as error:
         raise SpeechProtocolError(f"not a message of the protocol: {error.errors()[0]['msg']}") from error
-
-
-def s16_to_float(pcm: bytes) -> Pcm:
-    """S16LE as float32 in [-1, 1], shape (n,)."""
-    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)

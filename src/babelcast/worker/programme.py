@@ -199,7 +199,7 @@ class Programme:
         found = self._decide(position, self.dubbing)
         mode = self._force or found
         self._note_mode(mode)
-        return to_s16le(self._mixer.render(position, BLOCK, mode).samples)
+        return to_s16le(self._mixer.render(position, BLOCK, mode))
 
     def _render_bypass(self, position: int) -> bytes:
         """The original untouched, until an operator wants something else; from then on through the mixer."""
@@ -209,7 +209,7 @@ class Programme:
         # the mixer's first block is what was on air before, so that it has something to fade from
         mode = (self._force or "original") if self._mixing else "original"
         self._mixing = True
-        return to_s16le(self._mixer.render(position, BLOCK, mode).samples)
+        return to_s16le(self._mixer.render(position, BLOCK, mode))
 
     def _dump_dub(self, position: int, voice: Pcm) -> None:
         if self._dumps is not None and self._dumps.wanted:

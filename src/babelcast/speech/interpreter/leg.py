@@ -56,8 +56,6 @@ class Leg:
         self.error: SpeechError | None = None
         self.ended = False
         self.dropped = 0
-        self.unfounded = 0
-        """Pieces of sound for which nothing but silence was sent."""
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._receive(), name=f"interpreter {self.number}")
@@ -187,8 +185,7 @@ class Leg:
         for piece in pieces:
             span = self.lineage.span(piece.start_ns, piece.end_ns, opens=piece.opens, closes=piece.closes)
             translation = self.lineage.take_translation()
-            if span is None:
-                self.unfounded += 1
+            if span is None:  # nothing but silence was sent that it could speak
                 continue
             if len(self.ready) == _MAX_HELD:
                 self.dropped += 1
