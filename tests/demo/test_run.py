@@ -14,9 +14,10 @@ from aiohttp import web
 from rich.console import Console
 
 from babelcast.demo.measure import measure
+from babelcast.demo.media import check_input
 from babelcast.demo.report import page
 from babelcast.demo.run import DemoOptions, ThirdParty, caption_texts, run_demo, third_party
-from babelcast.errors import BabelcastError
+from babelcast.errors import BabelcastError, MissingDependencyError
 from babelcast.media_server.relay.server import Relay
 from babelcast.media_server.relay.settings import RelaySettings
 from tests.demo.synthetic import Flaws, make_inputs
@@ -122,6 +123,12 @@ async def test_a_server_that_is_not_there_is_an_error(tmp_path: Path, short_clip
     with pytest.raises(BabelcastError, match=r"publishing clip\.mp4 failed") as caught:
         await run_demo(ForwardingApp("rtmp://127.0.0.1:9", "http://127.0.0.1:9"), options)
     assert "secret-key" not in str(caught.value)
+
+
+async def test_a_file_of_ones_own_without_ffmpeg(short_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingDependencyError, match="apt install ffmpeg"):
+        await check_input(short_clip)
 
 
 def test_the_page_stands_alone_and_escapes_what_was_said(tmp_path: Path, short_clip: Path) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import json
 import logging
+import shutil
 import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from babelcast.errors import BabelcastError, ConfigError
+from babelcast.errors import BabelcastError, ConfigError, MissingDependencyError
 from babelcast.telemetry.redact import redact
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,10 @@ async def end_process(process: asyncio.subprocess.Process | None) -> None:
 
 
 async def check_input(path: Path) -> float:
-    """The length of ``path`` in seconds. Raises ConfigError unless it is H.264, AAC or both, as the wire carries."""
+    """The length of ``path`` in seconds. Raises ConfigError unless it is H.264, AAC or both, as the wire carries;
+    MissingDependencyError without ffmpeg."""
+    if shutil.which("ffprobe") is None:
+        raise MissingDependencyError("ffmpeg is not installed", hint="sudo apt install ffmpeg")
     process = await asyncio.create_subprocess_exec(
         *("ffprobe", "-v", "error", "-of", "json", "-show_entries", "format=duration:stream=codec_type,codec_name"),
         str(path),
@@ -132,7 +136,10 @@ async def check_input(path: Path) -> float:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    finally:
+        await end_process(process)
     found = json.loads(output or b"{}") if process.returncode == 0 else {}
     codecs: dict[str, str] = {}
     for stream in found.get("streams", []):

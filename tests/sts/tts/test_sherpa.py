@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.fakes.tiny_models import tone_voice
 
-from babelcast.errors import ConfigError, MissingDependencyError, UnsupportedLanguageError
+from babelcast.errors import ConfigError, MissingDependencyError, SpeechUnavailableError, UnsupportedLanguageError
 from babelcast.models.manifest import MANIFEST, VoiceRecord
 from babelcast.sts.tts.base import pick_voice, tempo_for, trimmed, voices_for
 from babelcast.sts.tts.espeak import EspeakSynthesizer
@@ -62,6 +62,16 @@ def test_voices_are_found_by_language_name_and_gender(synthesizer: SherpaSynthes
     assert synthesizer.pick("es", 4, "male") == "alex"
     with pytest.raises(UnsupportedLanguageError):
         synthesizer.speak(TEXT, "nobody")
+
+
+@pytest.mark.integration
+def test_a_clause_that_hangs_in_the_library_does_not_keep_the_others_for_ever(
+    synthesizer: SherpaSynthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("babelcast.sts.tts.sherpa._TURN_S", 0.05)
+    with synthesizer._turns, pytest.raises(SpeechUnavailableError, match="does not answer"):
+        synthesizer.speak(TEXT, "dora")
+    assert len(synthesizer.speak(TEXT, "dora").samples)
 
 
 @pytest.mark.integration

@@ -17,7 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from babelcast.errors import ConfigError, MissingDependencyError, SpeechError, UnsupportedLanguageError
+from babelcast.errors import (
+    ConfigError,
+    MissingDependencyError,
+    SpeechError,
+    SpeechUnavailableError,
+    UnsupportedLanguageError,
+)
 from babelcast.models.cache import resolve
 from babelcast.models.manifest import Manifest, VoiceRecord, read_manifest
 from babelcast.sts.device import Compute
@@ -26,6 +32,8 @@ from babelcast.sts.tts.phonemes import Style, phonemize
 from babelcast.units import Pcm
 from babelcast.wire import Voice
 
+_TURN_S = 30.0
+"""How long a clause waits for its turn: one that hangs in the library must not keep all sessions for ever."""
 _STYLES: dict[str, Style] = {"piper": "piper", "kokoro": "kokoro"}
 
 
@@ -106,11 +114,14 @@ class SherpaSynthesizer:
         config.sid = record.speaker
         config.speed = tempo
         config.phoneme_codepoints = [[ord(character) for character in phonemes]]
-        with self._turns:
-            try:
-                audio = tts.generate("", config)
-            except RuntimeError as error:
-                raise SpeechError(f"sherpa-onnx failed: {error}", code="engine_failed", retryable=True) from error
+        if not self._turns.acquire(timeout=_TURN_S):
+            raise SpeechUnavailableError(f"{self.name} does not answer", code="deadline")
+        try:
+            audio = tts.generate("", config)
+        except RuntimeError as error:
+            raise SpeechError(f"sherpa-onnx failed: {error}", code="engine_failed", retryable=True) from error
+        finally:
+            self._turns.release()
         samples = np.asarray(audio.samples, np.float32)
         if not len(samples):
             raise SpeechError("sherpa-onnx made no sound of a clause", code="engine_failed", retryable=True)
