@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from babelcast.clock import MonotonicClock
 from babelcast.media_server.relay.server import Relay
 from babelcast.media_server.relay.settings import RelaySettings
 from babelcast.spec import BackendSpec, TargetSpec, WorkerSpec
+from babelcast.units import NS_PER_S
 from babelcast.worker.session import WorkerSession
 from babelcast.worker.spool import Spool
+from tests.worker.fake_speech import FakeBackend
 from tests.worker.media import access_units, av_offsets_ms, make_clip, publish, record
 from tests.worker.rig import until
 
@@ -63,3 +66,31 @@ async def test_the_next_worker_goes_on_at_once_and_to_the_picture(relay: Relay, 
     assert len(published) > len(source) // 3
     assert all(-15 < offset < 45 for offset in av_offsets_ms(tmp_path / "out.flv"))
     assert not (tmp_path / "spool").exists()
+
+
+async def test_what_can_still_be_in_time_is_dubbed_again(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    """The next worker listens to the last of what the one before has heard; older sound is on air too soon."""
+    left_s, block = 6, bytes(4_800 * 4)
+    spool = Spool(tmp_path / "spool")
+    for number in range(left_s * 10):
+        spool.audio(number * 4_800, block)
+    spool.flush(MonotonicClock().now_ns() - left_s * NS_PER_S, left_s * NS_PER_S)
+    nowhere = f"rtmp://127.0.0.1:{free_port()}/live/show"
+    spec = WorkerSpec(
+        stream_id="show",
+        ingest_url=f"{nowhere}/in",
+        targets=(TargetSpec(language="es", output_url=f"{nowhere}/out"),),
+        backend=BackendSpec(kind="sts", url="http://127.0.0.1:1"),
+        delay_s=float(left_s),
+        separation="off",
+    )
+    backend = FakeBackend()
+    session = WorkerSession(spec, backend, spool=Spool(tmp_path / "spool"))
+    running = asyncio.create_task(session.run())
+    await until(lambda: session.status().targets[0].segments >= 3, 5)
+    target = session.status().targets[0]
+    assert (target.fallback, target.fallback_cause) == ("original", "lost"), "nobody will dub what comes before"
+    session.request_stop()
+    await asyncio.wait_for(running, 5)
+    assert left_s - 3.6 < backend.frames[0].start_ns / NS_PER_S < left_s - 3.3
+    assert backend.frames[-1].end_ns / NS_PER_S == pytest.approx(left_s, abs=0.1)

@@ -68,6 +68,7 @@ async def test_two_languages_share_the_pictures_and_have_a_dub_each(relay: Relay
         entries = [SegmentEntry.model_validate_json(line) for line in lines]
         assert {entry.language for entry in entries} == {language} and len(entries) >= 2
         pcm = sound(recording)
+        pcm = pcm[np.argmax(np.abs(pcm) > 0.01) :]  # a recorder that was quick has the silence before the programme too
         spectrum = np.abs(np.fft.rfft(pcm[: 5 * 48_000]))
         assert spectrum[5 * 430 : 5 * 900].max() > 3 * spectrum[5 * 320 : 5 * 420].max(), "the dub's tones are heard"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit, ns_to_samples
-from babelcast.worker.spool import Spool, read_spool, spool_folder
+from babelcast.worker.spool import Spool, Spooled, read_spool, spool_folder
 
 pytestmark = pytest.mark.unit
 
@@ -52,6 +52,19 @@ def test_playing_begins_at_the_key_frame_before_what_is_due(tmp_path: Path) -> N
     assert found.start_ns(round(5.4 * NS_PER_S)) == 5 * NS_PER_S
     assert found.start_ns(5 * NS_PER_S) == 5 * NS_PER_S
     assert found.start_ns(10 * NS_PER_S) is None, "nothing is left that is due"
+
+
+def test_the_end_of_the_sound_is_given_as_far_as_it_has_no_gap(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.audio(0, b"a" * 1_920)
+    for number in range(2, 5):
+        spool.audio(number * 480, bytes([number]) * 1_920)
+    spool.flush(EPOCH, 6 * NS_PER_S)
+    found = read_spool(tmp_path, EPOCH)
+    assert found is not None
+    assert found.tail(500) == bytes([3]) * 80 + bytes([4]) * 1_920
+    assert len(found.tail(9_600)) == 3 * 1_920
+    assert Spooled(EPOCH).tail(10) == b""
 
 
 def test_sound_alone_is_kept_as_well(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class Ingest:
         self._connection: _Connection | None = None
         self._successor: Successor | None = None
         self._recent = RecentPictures()
-        self._left_off: tuple[int, int] | None = None
+        self._left_off: tuple[int, Seam] | None = None
         self._first_url: str | None = None
         self.rejoins = 0
         """How often a connection was replaced because its timestamps had gone back."""
@@ -108,14 +108,14 @@ class Ingest:
         self.last_error: str | None = None
         self.connections = 0
 
-    def resume(self, pictures: Sequence[AccessUnit], audio_end: int) -> None:
-        """Another worker has read the source up to here. The first connection goes on from there to the picture, where
-        the server still has the last of them; else from its next key frame. ``audio_end`` in samples."""
+    def resume(self, pictures: Sequence[AccessUnit], sound: Seam) -> None:
+        """Another worker has read the source up to here. The first connection goes on from there to the picture and to
+        the sample, where the server still has the last of them; else from its next key frame."""
         for unit in pictures:
             if unit.key:
                 self._recent.note(unit.data, unit.dts_ns)
         if pictures:
-            self._left_off = (pictures[-1].dts_ns, audio_end)
+            self._left_off = (pictures[-1].dts_ns, sound)
             self._first_url = asking_longer(self._url)
 
     @property
@@ -299,8 +299,7 @@ class Ingest:
         offset_ns = self._offset_where_left_off(arrivals, early)
         if offset_ns is not None and self._left_off is not None:
             self._timeline.adopt(offset_ns)
-            connection.video_floor_ns, sound_end = self._left_off
-            connection.seam = Seam(sound_end)
+            connection.video_floor_ns, connection.seam = self._left_off
             connection.needs_key = False
         else:
             self._timeline.begin(arrivals)
@@ -360,5 +359,6 @@ class Ingest:
         position, pcm = self.placement.place(start, packet.data)
         if connection.seam is not None and not connection.seam.passed:
             position, pcm = connection.seam.take(position, pcm)
+            self.placement.move(connection.seam.moved)
         if pcm:
             self._sink.take_audio(position, pcm)

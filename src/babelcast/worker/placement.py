@@ -65,6 +65,12 @@ class AudioPlacement:
         self._owed = self._to_drop = 0
         self._tail = None
 
+    def move(self, samples: int) -> None:
+        """Have all that comes lie so much later; where that is too far off the timestamps, it is led back."""
+        if samples and self._expected is not None:
+            self._expected += samples
+            self._errors = deque((error - samples for error in self._errors), maxlen=_WINDOW)
+
     def place(self, time_ns: int, pcm: bytes) -> tuple[int, bytes]:
         """Absolute sample position of a block that starts at source time ``time_ns``, and its samples (S16LE
         stereo): as they came, or corrected. Empty while sound is skipped."""

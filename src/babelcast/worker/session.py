@@ -61,8 +61,9 @@ from babelcast.worker.output import Output
 from babelcast.worker.programme import Programme
 from babelcast.worker.pulse import next_tick
 from babelcast.worker.report import Parts, Report
+from babelcast.worker.seam import TAIL, Seam
 from babelcast.worker.source_loss import SourceLoss
-from babelcast.worker.spool import Spool
+from babelcast.worker.spool import Spool, Spooled
 from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,11 @@ reads is there then."""
 _READERS_NS = 500 * NS_PER_MS
 """So long a session is open before a worker that goes on after another one sends the group of pictures that is on air:
 MediaMTX keeps none for who comes late, and egress asks for the programme ten times a second by then."""
+_HEARD_AGAIN_NS = 3_500 * NS_PER_MS
+"""Of the sound that a worker left no more than this is listened to again: with more at once separation takes itself
+for too slow."""
+_HEARD_AHEAD_NS = 2 * NS_PER_S
+"""And nothing that is on air sooner: its dub would come too late, and push back the next ones."""
 _CATCH_UP_STEP_NS = 100 * NS_PER_MS
 _LATE_MARGIN_NS = 500 * NS_PER_MS
 _FILE_AHEAD_NS = 2 * NS_PER_S
@@ -231,7 +237,7 @@ class WorkerSession:
         self._stop.set()
 
     def _resume(self, spool: Spool) -> None:
-        """Go on where the worker before broke off, with what it has left (as the original: its dub is lost)."""
+        """Go on where the worker before broke off, with what it has left."""
         now_ns = self._clock.now_ns()
         begins_ns = now_ns + _READERS_NS
         left = spool.read(now_ns)
@@ -240,13 +246,14 @@ class WorkerSession:
         if left is None or start_ns is None:
             return
         self._timeline.resume(left.epoch_ns, left.end_ns)
-        self._ingest.resume(left.video, left.audio_end)
+        self._ingest.resume(left.video, Seam(left.audio_end, left.tail(TAIL)))
         for unit in left.video:
             if unit.dts_ns >= start_ns:
                 self.take_video(unit)
         for position, pcm in left.audio_from(start_ns):
             self._source.write_original(position, from_s16le(pcm, CHANNELS))
             spool.audio(position, pcm)
+        self._hear_again(left, start_ns, due_ns - left.epoch_ns)
         caps = left.video[-1].caps if left.video else None
         for programme, output in zip(self._programmes, self._outputs, strict=True):
             programme.begin_at(start_ns)
@@ -254,6 +261,17 @@ class WorkerSession:
         self._catch_up_from_ns, self._silent_until_ns = start_ns, begins_ns
         seconds = (left.end_ns - start_ns) / NS_PER_S
         log.info("goes on where the worker before broke off, with %.1f s of the source", seconds)
+
+    def _hear_again(self, left: Spooled, start_ns: int, due_ns: int) -> None:
+        """The dub of what the worker before has left is lost, but of its end another one can still be in time."""
+        if self._listener is None:
+            return
+        heard_ns = min(left.end_ns, max(due_ns + _HEARD_AHEAD_NS, left.end_ns - _HEARD_AGAIN_NS))
+        for position, pcm in left.audio_from(heard_ns):
+            self._listener.feed(position, from_s16le(pcm, CHANNELS))
+        for programme in self._programmes:
+            if programme.dubbing is not None:
+                programme.dubbing.lost.append((start_ns, heard_ns))
 
     # --- ingest's sink ---
 

@@ -66,6 +66,15 @@ class Spooled:
         first = ns_to_samples(from_ns)
         return [(at, pcm) for at, pcm in self.audio if at + len(pcm) // _FRAME_BYTES > first]
 
+    def tail(self, samples: int) -> bytes:
+        """The last so many samples without a gap, or what there is of them."""
+        found, begins = b"", self.audio_end
+        for position, pcm in reversed(self.audio):
+            if position + len(pcm) // _FRAME_BYTES != begins or len(found) >= samples * _FRAME_BYTES:
+                break
+            found, begins = pcm + found, position
+        return found[-samples * _FRAME_BYTES :]
+
     def start_ns(self, due_ns: int) -> int | None:
         """Where to begin so that the picture at ``due_ns`` can be shown: the key frame before; without pictures
         ``due_ns`` itself. None when nothing is left that is due."""
