@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from babelcast.errors import LaunchError
-from babelcast.process import Child, read_exit, start_time, write_exit
+from babelcast.process import Child, how_it_ended, read_exit, start_time, write_exit
 
 pytestmark = pytest.mark.integration
 
@@ -31,6 +31,13 @@ def exists(path: Path) -> Callable[[], Awaitable[bool]]:
 
 async def never() -> bool:
     return False
+
+
+def test_how_it_ended_is_said_in_words() -> None:
+    assert how_it_ended(3) == "ended with exit status 3"
+    assert how_it_ended(-15) == "was killed by SIGTERM"
+    assert "for want of memory" in how_it_ended(-9)
+    assert how_it_ended(-63).startswith("was killed by ")
 
 
 async def test_it_is_ready_then_ended(tmp_path: Path) -> None:

@@ -36,6 +36,17 @@ def dies_with_us() -> list[str]:
     return [sys.executable, "-I", "-S", str(_SHIM), str(os.getpid())]
 
 
+def how_it_ended(status: int) -> str:
+    """What follows the name of a process that has ended, for whoever runs the show."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"was killed by {name}" + (" (somebody, or the kernel for want of memory)" if name == "SIGKILL" else "")
+
+
 def start_time(pid: int) -> float | None:
     """Clock ticks since boot at which ``pid`` started (field 22 of ``/proc/<pid>/stat``); None when there is no such
     process or it is a zombie. PID and start time together name a process: a PID alone is used again."""
@@ -158,7 +169,8 @@ class Child:
             if process.returncode is not None:
                 _kill_group(process)
                 await self._stop_reading()  # its last words
-                raise LaunchError(f"{self.name} ended at start with status {process.returncode}: {self._words()}")
+                how = how_it_ended(process.returncode)
+                raise LaunchError(f"{self.name} was not ready when it {how}: {self._words()}")
             if asyncio.get_running_loop().time() > deadline:
                 raise LaunchError(f"{self.name} was not ready after {self._start_timeout_s:.0f} s: {self._words()}")
             await asyncio.sleep(0.05)
@@ -189,7 +201,7 @@ class Child:
                 backoff_s = 0.5
             _kill_group(self._process)
             await self._stop_reading()  # its last words
-            log.error("%s ended with status %s, restarting: %s", self.name, status, self._words())
+            log.error("%s %s, restarting: %s", self.name, how_it_ended(status), self._words())
             while True:
                 await asyncio.sleep(backoff_s * random.uniform(0.8, 1.2))
                 backoff_s = min(30.0, backoff_s * 2)

@@ -25,6 +25,7 @@ from babelcast.errors import BabelcastError, LaunchError
 from babelcast.orchestrator.launchers.folder import rotate_log
 from babelcast.orchestrator.launchers.os_process import OsProcess
 from babelcast.orchestrator.launchers.process import OrphanPolicy
+from babelcast.process import how_it_ended
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ class EgressProcess:
                 log.error("the talk with egress failed", exc_info=talk.exception())
         self._process = None
         if not self._leaving:
-            why = "is gone" if status is None else f"ended with status {status}"
+            why = "is gone" if status is None else how_it_ended(status)
             self._note_error(f"the egress process {why}; its destinations are resumed by another one")
 
     async def _talk(self, process: OsProcess, client: EgressClient) -> None:

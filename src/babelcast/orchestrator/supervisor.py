@@ -17,6 +17,7 @@ import aiohttp
 from babelcast.orchestrator.handle import ENDED, Handle, LaunchState
 from babelcast.orchestrator.launchers.folder import WorkerFolder
 from babelcast.orchestrator.launchers.os_process import OsProcess
+from babelcast.process import how_it_ended
 
 log = logging.getLogger(__name__)
 
@@ -194,8 +195,6 @@ class SupervisedWorker:
 def _why(exit_code: int | None, last_words: str | None) -> str:
     if exit_code is None:
         text = "the worker was killed or crashed: it left no exit status"
-    elif exit_code < 0:
-        text = f"the worker was killed by signal {-exit_code}"
     else:
-        text = f"the worker ended with exit status {exit_code}"
+        text = f"the worker {how_it_ended(exit_code)}"
     return f"{text}: {last_words}" if last_words and exit_code != 0 else text

@@ -388,4 +388,7 @@ def parse(text: str) -> wire.ServerMessage:
     try:
         return wire.server_message.validate_json(text)
     except ValidationError as error:
-        raise SpeechProtocolError(f"not a message of the protocol: {error.errors()[0]['msg']}") from error
+        what = error.errors()[0]["msg"]
+        raise SpeechProtocolError(
+            f"what the speech service sent is not a message of the protocol, see that both are of one version: {what}"
+        ) from error

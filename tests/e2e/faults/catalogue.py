@@ -240,7 +240,7 @@ AROUND = (
         "own speech service killed",
         "SIGKILL",
         speech_process_killed,
-        "speech service .*ended with status -9",
+        "speech service .*was killed by SIGKILL",
         quick=True,
     ),
     Fault(
