@@ -88,8 +88,7 @@ async def test_what_can_still_be_in_time_is_dubbed_again(tmp_path: Path, free_po
     session = WorkerSession(spec, backend, spool=Spool(tmp_path / "spool"))
     running = asyncio.create_task(session.run())
     await until(lambda: session.status().targets[0].segments >= 3, 5)
-    target = session.status().targets[0]
-    assert (target.fallback, target.fallback_cause) == ("original", "lost"), "nobody will dub what comes before"
+    await until(lambda: session.status().targets[0].fallback_cause == "lost", 3)  # nobody dubs what comes before
     session.request_stop()
     await asyncio.wait_for(running, 5)
     assert left_s - 3.6 < backend.frames[0].start_ns / NS_PER_S < left_s - 3.3

@@ -98,7 +98,7 @@ class Ingest:
         self._connection: _Connection | None = None
         self._successor: Successor | None = None
         self._recent = RecentPictures()
-        self._left_off: tuple[int, Seam] | None = None
+        self._left_off: tuple[int | None, Seam] | None = None
         self._first_url: str | None = None
         self.rejoins = 0
         """How often a connection was replaced because its timestamps had gone back."""
@@ -114,8 +114,8 @@ class Ingest:
         for unit in pictures:
             if unit.key:
                 self._recent.note(unit.data, unit.dts_ns)
+        self._left_off = (pictures[-1].dts_ns if pictures else None, sound)
         if pictures:
-            self._left_off = (pictures[-1].dts_ns, sound)
             self._first_url = asking_longer(self._url)
 
     @property
@@ -297,10 +297,10 @@ class Ingest:
         if not arrivals:
             return
         offset_ns = self._offset_where_left_off(arrivals, early)
-        if offset_ns is not None and self._left_off is not None:
+        picture_ns, connection.seam = self._left_off or (None, None)
+        if offset_ns is not None:
             self._timeline.adopt(offset_ns)
-            connection.video_floor_ns, connection.seam = self._left_off
-            connection.needs_key = False
+            connection.video_floor_ns, connection.needs_key = picture_ns, False
         else:
             self._timeline.begin(arrivals)
         self._left_off = None
