@@ -170,6 +170,26 @@ async def test_a_fragment_behind_one_that_hangs_has_its_deadline_too() -> None:
         await service.aclose()
 
 
+async def test_a_service_whose_engine_hangs_says_so_to_whoever_looks_after_it(http: aiohttp.ClientSession) -> None:
+    release = threading.Event()
+    service = Service(ToneEngine(), Limits(hung_s=0.2, deadline_s=0.1))
+    async with serving(service) as url:
+
+        async def status() -> tuple[int, str]:
+            async with http.get(url + "/healthz") as answer:
+                return answer.status, (await answer.json())["status"]
+
+        assert await status() == (200, "ok")
+        with pytest.raises(SpeechUnavailableError):
+            await service.turn(release.wait, 30.0)
+        await asyncio.sleep(0.2)
+        assert await status() == (503, "hung")
+        release.set()
+        async with asyncio.timeout(5):
+            while await status() != (200, "ok"):
+                await asyncio.sleep(0.01)
+
+
 async def test_a_model_that_does_not_load_is_the_reason_not_the_port(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(ToneEngine):
         def preload(self) -> None:

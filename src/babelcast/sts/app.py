@@ -149,10 +149,11 @@ def create_app(
 
 
 def _add_status_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", responses={503: {"model": Health, "description": "Going away"}})
+    @app.get("/healthz", responses={503: {"model": Health, "description": "Going away, or an engine hangs"}})
     async def healthz() -> Response:
-        """Ready to take sessions; 503 once it goes away."""
-        return JSONResponse(_health(service).model_dump(), 503 if service.draining.is_set() else 200)
+        """Ready to take sessions; 503 once it goes away, or when an engine hangs."""
+        health = _health(service)
+        return JSONResponse(health.model_dump(), 200 if health.status == "ok" else 503)
 
     @app.post("/admin/drain", status_code=202, responses={**responses("unauthorized"), **_BAD_PARAMETER})
     async def drain(request: Request, deadline_s: Annotated[float, Query(gt=0, le=3_600)] = 25.0) -> Health:
@@ -172,7 +173,7 @@ def _add_status_routes(app: FastAPI, service: Service) -> None:
 
 def _health(service: Service) -> Health:
     return Health(
-        status="draining" if service.draining.is_set() else "ok",
+        status="draining" if service.draining.is_set() else "hung" if service.hangs else "ok",
         version=__version__,
         sessions=len(service.streams),
         max_sessions=service.limits.sessions,

@@ -44,6 +44,9 @@ class Limits:
     body_bytes: int = 16 << 20
     body_s: float = 10.0
     """For a REST body to come."""
+    hung_s: float = 120.0
+    """An engine that has not come back from a call for so long is taken to hang. Nothing can end such a call, so the
+    service says that it is not well: whoever looks after it starts another one."""
     send_s: float = 5.0
     """A client that reads nothing for as long is closed."""
     session_s: float | None = None
@@ -104,12 +107,27 @@ class Service:
         self._waiting = 0
         self._turn_s = 0.0
         self._turns = asyncio.Semaphore(self.limits.requests)
+        self._calls: dict[object, float] = {}
+        """When each call that a thread is in began."""
         self._threads = ThreadPoolExecutor(self.limits.sessions + self.limits.requests + 1, thread_name_prefix="sts")
         self._preloads: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: call(*args, **kwargs))
+        def work() -> T:
+            this = object()
+            self._calls[this] = time.monotonic()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                del self._calls[this]
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a call of the engine lasts longer than ``Limits.hung_s``."""
+        return any(time.monotonic() - began > self.limits.hung_s for began in list(self._calls.values()))
 
     def refuse(self, reason: str, retry_after_s: float = _REFUSED_RETRY_S) -> SpeechUnavailableError:
         """The error for a session or request that the service as a whole can't take."""

@@ -13,6 +13,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
+from typing import cast, get_args
 
 import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
@@ -346,20 +347,10 @@ def to_s16(samples: Pcm) -> bytes:
     return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes()
 
 
-_ERROR_CODES: dict[str, ErrorCode] = {
-    "bad_request": "bad_request",
-    "unsupported_language": "unsupported_language",
-    "unsupported_format": "unsupported_format",
-    "overloaded": "overloaded",
-    "unauthorized": "unauthorized",
-    "engine_failed": "engine_failed",
-    "deadline": "deadline",
-    "rate_limited": "rate_limited",
-}
-
-
 def error_code(error: BabelcastError) -> ErrorCode:
-    return _ERROR_CODES.get(error.code, "internal") if isinstance(error, SpeechError) else "internal"
+    if isinstance(error, SpeechError) and error.code in get_args(ErrorCode):
+        return cast(ErrorCode, error.code)
+    return "internal"
 
 
 def _parse(text: str) -> Start | Finish:

@@ -51,8 +51,11 @@ class Replica:
         return create_app(self._service, status_routes=self._add_status_routes, beside=self._watching)
 
     async def check_health(self) -> None:
-        """Called by Serve each second; what it finds out is that this event loop runs."""
+        """Called by Serve each second. What it finds out is that this event loop runs and that no engine hangs: else
+        Serve puts another replica in this one's place."""
         self._watch.asked()
+        if self._service.hangs:
+            raise RuntimeError("an engine hangs")
 
     async def identify(self) -> str:
         return self._id
