@@ -25,6 +25,8 @@ SPEECH_RATE = 16_000
 
 Pcm: TypeAlias = npt.NDArray[np.float32]
 """Float samples in [-1, 1]: shape (n, channels) for a programme, (n,) for one voice."""
+S16: TypeAlias = npt.NDArray[np.int16]
+"""Whole samples, full scale 32,768: shape (n, channels)."""
 
 
 def ns_to_samples(ns: int, rate: int = RATE) -> int:

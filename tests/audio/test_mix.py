@@ -9,6 +9,7 @@ from tests.audio.signals import noise, segment, sine, source_of, stereo, worst_s
 from babelcast.audio.duck import Ducking
 from babelcast.audio.fallback import FallbackMode
 from babelcast.audio.mix import CROSSFADE, MIXER_LOOKAHEAD, Mixer, MixSettings
+from babelcast.audio.pcm import as_pcm, as_s16
 from babelcast.audio.schedule import DubTrack
 from babelcast.audio.source import SourceAudio
 from babelcast.units import RATE, Pcm
@@ -20,11 +21,16 @@ MODES: tuple[FallbackMode | None, ...] = (None, "original", "background", "ducke
 
 
 def bed(n: int) -> Pcm:
-    return stereo(sine(n, 110, 0.1), sine(n, 130, 0.1))
+    return with_16_bits(stereo(sine(n, 110, 0.1), sine(n, 130, 0.1)))
 
 
 def voice(n: int) -> Pcm:
-    return stereo(sine(n, 200, 0.2), sine(n, 200, 0.2))
+    return with_16_bits(stereo(sine(n, 200, 0.2), sine(n, 200, 0.2)))
+
+
+def with_16_bits(samples: Pcm) -> Pcm:
+    """As the original is kept, so that it can be compared to the sample."""
+    return as_pcm(as_s16(samples))
 
 
 def programme(seconds: float = 4) -> SourceAudio:

@@ -7,6 +7,7 @@ import pytest
 from tests.audio.signals import noise, worst_step_db
 
 from babelcast.audio.fade import CROSSFADE
+from babelcast.audio.pcm import from_s16le
 from babelcast.audio.source import SourceAudio
 from babelcast.units import RATE
 
@@ -113,3 +114,22 @@ def test_nothing_clicks_however_late_it_comes(seed: int) -> None:
     sound = np.concatenate(heard)
     assert (sound == 0.5).mean() > 0.2
     assert worst_step_db(sound) < -60
+
+
+def test_what_nothing_is_done_to_goes_out_to_the_bit_as_it_came() -> None:
+    audio, random = SourceAudio(5), np.random.default_rng(3)
+    came = random.integers(-32_768, 32_767, (96_000, 2), np.int16, endpoint=True)
+    for pos in range(0, len(came), 4_800):
+        audio.write_original(pos, came[pos : pos + 4_800])
+    assert audio.original_s16le(4_800, 48_000) == came[4_800:52_800].tobytes()
+    heard, present = audio.read_original(4_800, 48_000)
+    assert present == 48_000
+    assert np.array_equal(heard * 32_768, came[4_800:52_800])
+
+
+def test_what_goes_out_as_it_came_is_faded_at_its_end_all_the_same() -> None:
+    audio = SourceAudio(5)
+    audio.write_original(0, np.full((24_000, 2), 16_384, np.int16))
+    heard = from_s16le(audio.original_s16le(0, 30_000), 2)
+    assert worst_step_db(heard[4_800:]) < -60
+    assert not heard[24_000:].any()

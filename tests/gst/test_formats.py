@@ -74,7 +74,7 @@ async def listen(clip: Path) -> Heard:
     try:
         async with asyncio.timeout(20):
             while True:
-                video = list(pipeline.pull_video())
+                video = pipeline.pull_video()
                 audio = [packet for packet in pipeline.pull_audio() if packet.pts_ns is not None]
                 if video and first is None:
                     first = video[0].pts_ns

@@ -29,7 +29,7 @@ async def read_through(clip: Path) -> tuple[int, int]:
     video = audio = 0
     try:
         while True:
-            new_video, new_audio = list(pipeline.pull_video()), list(pipeline.pull_audio())
+            new_video, new_audio = pipeline.pull_video(), pipeline.pull_audio()
             video += len(new_video)
             audio += sum(len(packet.data) for packet in new_audio)
             end = pipeline.poll_end() if not new_video and not new_audio else None

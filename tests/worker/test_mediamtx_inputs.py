@@ -116,7 +116,7 @@ async def restart(url: str, times: int) -> int:
         pipeline = IngestPipeline(url)
         await pipeline.start()
         async with asyncio.timeout(10):
-            while not (units := len(list(pipeline.pull_video()))):
+            while not (units := len(pipeline.pull_video())):
                 await asyncio.sleep(0.02)
         seen += units
         await pipeline.stop()

@@ -6,10 +6,40 @@ import math
 
 import numpy as np
 
-from babelcast.units import Pcm
+from babelcast.units import S16, Pcm
 
 MIN_DB = -120.0
 """What silence measures, in dBFS."""
+
+
+def frames_of(data: bytes | bytearray | memoryview, channels: int) -> S16:
+    """Interleaved S16LE as it is: shape (n, channels), not to be written to.
+
+    Raises ValueError where ``data`` doesn't hold whole sample frames.
+    """
+    samples = np.frombuffer(data, dtype="<i2")
+    if len(samples) % channels:
+        raise ValueError(f"{len(data)} bytes are no whole number of {channels}-channel sample frames")
+    return samples.reshape(-1, channels)
+
+
+def as_pcm(samples: Pcm | S16) -> Pcm:
+    """Whole samples as floats in [-1, 1); floats as they are."""
+    if samples.dtype != np.int16:
+        return samples  # type: ignore[return-value]
+    floats = samples.astype(np.float32)
+    floats *= np.float32(1.0 / 32768.0)
+    return floats
+
+
+def as_s16(samples: Pcm | S16) -> S16:
+    """Floats as whole samples, rounded, clipped at full scale; whole samples as they are."""
+    if samples.dtype == np.int16:
+        return samples  # type: ignore[return-value]
+    scaled = samples * np.float32(32768.0)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -32768.0, 32767.0, out=scaled)
+    return scaled.astype("<i2")
 
 
 def from_s16le(data: bytes | bytearray | memoryview, channels: int) -> Pcm:
@@ -17,21 +47,13 @@ def from_s16le(data: bytes | bytearray | memoryview, channels: int) -> Pcm:
 
     Raises ValueError where ``data`` doesn't hold whole sample frames.
     """
-    samples = np.frombuffer(data, dtype="<i2").astype(np.float32)
-    samples *= np.float32(1.0 / 32768.0)
-    if channels == 1:
-        return samples
-    if len(samples) % channels:
-        raise ValueError(f"{len(data)} bytes are no whole number of {channels}-channel sample frames")
-    return samples.reshape(-1, channels)
+    samples = as_pcm(frames_of(data, channels))
+    return samples[:, 0] if channels == 1 else samples
 
 
 def to_s16le(samples: Pcm) -> bytes:
     """Float samples, shape (n,) or (n, channels), to interleaved S16LE; clipped at full scale, rounded."""
-    scaled = samples * np.float32(32768.0)
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, -32768.0, 32767.0, out=scaled)
-    return scaled.astype("<i2").tobytes()
+    return as_s16(samples).tobytes()
 
 
 def to_mono(samples: Pcm) -> Pcm:

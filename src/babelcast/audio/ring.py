@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from babelcast.units import Pcm
+from babelcast.audio.pcm import as_pcm, as_s16
+from babelcast.units import S16, Pcm
 
 
 class SampleRing:
@@ -12,12 +13,15 @@ class SampleRing:
 
     Blocks may leave gaps and may overwrite; what is older than ``end - capacity`` is dropped. What was written
     is kept as a short list of spans, so that a reader learns how much of its block is real.
+
+    ``s16``: kept as whole samples of 16 bits, for a signal that comes as such: half the memory, and no conversion
+    where it goes out as it came.
     """
 
-    def __init__(self, capacity_samples: int, channels: int) -> None:
+    def __init__(self, capacity_samples: int, channels: int, *, s16: bool = False) -> None:
         if capacity_samples <= 0 or channels <= 0:
             raise ValueError("a ring needs at least one sample and one channel")
-        self._data = np.zeros((capacity_samples, channels), np.float32)
+        self._data = np.zeros((capacity_samples, channels), np.int16 if s16 else np.float32)
         self._capacity = capacity_samples
         self._spans: list[tuple[int, int]] = []  # sorted, disjoint, not touching; usually one
         self._end: int | None = None
@@ -45,10 +49,11 @@ class SampleRing:
         """The oldest position that can still be held."""
         return self.end - self._capacity
 
-    def write(self, pos: int, block: Pcm) -> None:
+    def write(self, pos: int, block: Pcm | S16) -> None:
         """Put ``block``, shape (n, channels), or (n,) for one channel, at ``pos``."""
         if block.ndim == 1:
             block = block[:, None]
+        block = as_s16(block) if self._data.dtype == np.int16 else as_pcm(block)
         stop = pos + len(block)
         if self._end is None or stop > self._end:
             self._end = stop
@@ -65,12 +70,20 @@ class SampleRing:
 
     def read(self, pos: int, n: int) -> tuple[Pcm, int]:
         """Samples [pos, pos + n), shape (n, channels), zeros where nothing was written; and how many are real."""
-        out = np.empty((n, self.channels), np.float32)
+        samples, present = self._read(pos, n)
+        return as_pcm(samples), present
+
+    def read_s16(self, pos: int, n: int) -> S16:
+        """Samples [pos, pos + n), shape (n, channels), zeros where nothing was written."""
+        return as_s16(self._read(pos, n)[0])
+
+    def _read(self, pos: int, n: int) -> tuple[Pcm | S16, int]:
+        out = np.empty((n, self.channels), self._data.dtype)
         spans = self._within(pos, pos + n)
         written = pos
         present = 0
         for begin, stop in spans:
-            out[written - pos : begin - pos] = 0.0
+            out[written - pos : begin - pos] = 0
             at = begin % self._capacity
             first = min(stop - begin, self._capacity - at)
             out[begin - pos : begin - pos + first] = self._data[at : at + first]
@@ -78,7 +91,7 @@ class SampleRing:
                 out[begin - pos + first : stop - pos] = self._data[: stop - begin - first]
             written = stop
             present += stop - begin
-        out[written - pos :] = 0.0
+        out[written - pos :] = 0
         return out, present
 
     def present(self, pos: int, n: int) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from babelcast.audio.fade import CROSSFADE, JOIN, linear_in
+from babelcast.audio.pcm import as_pcm, to_s16le
 from babelcast.audio.retime import join
 from babelcast.audio.ring import SampleRing
-from babelcast.units import CHANNELS, RATE, Pcm
+from babelcast.units import CHANNELS, RATE, S16, Pcm
 
 _FIRST = RATE // 200
 _SHORT_GAP = RATE // 2
@@ -16,19 +17,19 @@ class SourceAudio:
 
     The background is late by the separator's latency; where it isn't there (yet) a reader learns so from the
     count of present samples. No edge is hard: see :class:`_Signal`. ``read_*`` is for what goes on air, ``peek_*``
-    for what is only measured.
+    for what is only measured. The original is kept as it came, with 16 bits.
     """
 
     def __init__(self, capacity_s: float) -> None:
         capacity = round(capacity_s * RATE)
-        self._original = _Signal(capacity)
-        self._background = _Signal(capacity)
+        self._original = _Signal(SampleRing(capacity, CHANNELS, s16=True))
+        self._background = _Signal(SampleRing(capacity, CHANNELS))
 
     @property
     def original_end(self) -> int:
         return self._original.ring.end
 
-    def write_original(self, pos: int, block: Pcm) -> None:
+    def write_original(self, pos: int, block: Pcm | S16) -> None:
         """``block`` has shape (n, 2)."""
         self._original.write(pos, block)
 
@@ -39,6 +40,10 @@ class SourceAudio:
     def read_original(self, pos: int, n: int) -> tuple[Pcm, int]:
         """Shape (n, 2), zeros where there is nothing; and how many samples are present."""
         return self._original.read(pos, n)
+
+    def original_s16le(self, pos: int, n: int) -> bytes:
+        """As :meth:`read_original`: sample for sample what came."""
+        return self._original.read_s16le(pos, n)
 
     def read_background(self, pos: int, n: int) -> tuple[Pcm, int]:
         """Shape (n, 2), zeros where there is nothing; and how many samples are present."""
@@ -73,15 +78,15 @@ class _Signal:
     - What comes so late that silence was read in its place: 70 ms in, from where the reader is.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self.ring = SampleRing(capacity, CHANNELS)
+    def __init__(self, ring: SampleRing) -> None:
+        self.ring = ring
         self._next = 0  # where the last block ended
         self._piece = 0  # where what comes last began: behind a gap, or a fade
         self._read_to: int | None = None
         self._faded_end: int | None = None  # the end that a reader has heard coming
         self._rise_from: int | None = None
 
-    def write(self, pos: int, block: Pcm) -> None:
+    def write(self, pos: int, block: Pcm | S16) -> None:
         ring = self.ring
         if not len(block):
             return
@@ -115,10 +120,16 @@ class _Signal:
                 samples[first - pos : last - pos] *= linear_in(CROSSFADE)[::-1][first - begin : last - begin, None]
         return samples, present
 
+    def read_s16le(self, pos: int, n: int) -> bytes:
+        if pos + n > self.ring.end - CROSSFADE:
+            return to_s16le(self.read(pos, n)[0])
+        self._read_to = pos + n if self._read_to is None else max(self._read_to, pos + n)
+        return self.ring.read_s16(pos, n).tobytes()
+
     def _end_was_read(self) -> bool:
         return self._faded_end == self.ring.end
 
-    def _risen(self, pos: int, block: Pcm) -> Pcm:
+    def _risen(self, pos: int, block: Pcm | S16) -> Pcm | S16:
         """The block, with what it holds of a rise that began in it or in one before."""
         if self._rise_from is None:
             return block
@@ -128,7 +139,7 @@ class _Signal:
             self._rise_from = None
         first, last = max(pos, begin), min(end, stop)
         if first < last:
-            block = block.copy()
+            block = as_pcm(block).copy()
             block[first - pos : last - pos] *= linear_in(CROSSFADE)[first - begin : last - begin, None]
         return block
 
@@ -139,15 +150,15 @@ class _Signal:
         fall = linear_in(n if self._end_was_read() else held)[::-1][-held:] if held else tail[:, 0]
         self.ring.write(self.ring.end - held, tail * fall[:, None])
 
-    def _crossfaded(self, pos: int, block: Pcm) -> Pcm:
+    def _crossfaded(self, pos: int, block: Pcm | S16) -> Pcm:
         n = min(JOIN, len(block), self.ring.end - pos)
-        out = block.copy()
-        out[:n] = join(self.ring.read(pos, n)[0], block[:n])
+        out = as_pcm(block).copy()
+        out[:n] = join(self.ring.read(pos, n)[0], out[:n])
         return out
 
 
-def _faded_in(block: Pcm, n: int) -> Pcm:
+def _faded_in(block: Pcm | S16, n: int) -> Pcm:
     n = min(n, len(block))
-    out = block.copy()
+    out = as_pcm(block).copy()
     out[:n] *= linear_in(n)[:, None]
     return out

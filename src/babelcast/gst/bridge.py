@@ -14,7 +14,7 @@ Bytes and timestamps are copied out of the sample here (PyGObject gives the memo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +49,12 @@ class SinkReader:
         self._caps: Any = None
         self._caps_text = ""
 
-    def pull(self, limit: int = 1_000) -> Iterator[Packet]:
+    def pull(self, limit: int = 1_000) -> list[Packet]:
         """What lies in the queue now, ``limit`` packets at most. Never waits."""
-        for _ in range(limit):
-            sample = self._sink.try_pull_sample(0)
-            if sample is None:
-                return
-            yield self._packet(sample)
+        packets: list[Packet] = []
+        while len(packets) < limit and (sample := self._sink.try_pull_sample(0)) is not None:
+            packets.append(self._packet(sample))
+        return packets
 
     @property
     def ended(self) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,17 +165,17 @@ class IngestPipeline:
         await asyncio.to_thread(self._pipeline.set_state, Gst.State.NULL)
         self._pipeline = self._demux = self._video = self._audio = self._audio_branch = None
 
-    def pull_video(self, limit: int = 1_000) -> Iterator[Packet]:
+    def pull_video(self, limit: int = 1_000) -> list[Packet]:
         """Access units (AVC, one picture each) that have come."""
-        return self._video.pull(limit) if self._video else iter(())
+        return self._video.pull(limit) if self._video else []
 
-    def pull_audio(self, limit: int = 1_000) -> Iterator[Packet]:
+    def pull_audio(self, limit: int = 1_000) -> list[Packet]:
         """PCM that has come: S16LE interleaved stereo at 48 kHz, packets of 100 ms (shorter at an end)."""
-        for packet in self._audio.pull(limit) if self._audio else ():
-            # what was decoded before an error may come out after it
-            if self._sound_error is not None and system_clock().get_time() - self._sound_error_ns > _SOUND_IS_BACK_NS:
-                self._sound_error = None
-            yield packet
+        packets = self._audio.pull(limit) if self._audio else []
+        # what was decoded before an error may come out after it
+        if packets and self._sound_error and system_clock().get_time() - self._sound_error_ns > _SOUND_IS_BACK_NS:
+            self._sound_error = None
+        return packets
 
     def poll_end(self) -> End | None:
         """Why the connection has ended, once; None while it has not. Packets may still lie in the queues."""

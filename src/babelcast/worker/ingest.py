@@ -18,7 +18,7 @@ from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit
 from babelcast.worker.backoff import Backoff
 from babelcast.worker.knock import why_absent
 from babelcast.worker.placement import AudioPlacement
-from babelcast.worker.pulse import next_tick
+from babelcast.worker.pulse import Pulse
 from babelcast.worker.rejoin import RecentPictures, Successor, jumped_back
 from babelcast.worker.seam import Seam
 from babelcast.worker.timeline import SourceTimeline
@@ -86,6 +86,7 @@ class Ingest:
         *,
         wanted_until: Callable[[], int] | None = None,
         once: bool = False,
+        pulse: Pulse | None = None,
     ) -> None:
         self._url = url
         self._live = is_live(url)
@@ -94,6 +95,7 @@ class Ingest:
         self._clock = clock
         self._wanted_until = wanted_until
         self._once = once or not self._live
+        self._pulse = pulse or Pulse()
         self._rejoins_here = self._live and url.startswith("rtmp")
         self._connection: _Connection | None = None
         self._successor: Successor | None = None
@@ -190,7 +192,7 @@ class Ingest:
                 if end is not None:
                     self._begin(connection)
                     return end
-                await (next_tick() if idle or self._live else asyncio.sleep(0))
+                await (self._pulse.next_tick() if idle or self._live else asyncio.sleep(0))
         finally:
             self._connection = None
             self._end_softly()
@@ -276,13 +278,13 @@ class Ingest:
     def _pull(self, connection: _Connection) -> tuple[list[Packet], list[Packet]]:
         pipeline = connection.pipeline
         if self._wanted_until is None:
-            return list(pipeline.pull_video()), list(pipeline.pull_audio())
+            return pipeline.pull_video(), pipeline.pull_audio()
         wanted = self._wanted_until()
         behind = min(connection.video_ns or 0, connection.audio_ns or 0)
         # one track may be read past the bound while the other, further back in the file, has not been reached
         starving = behind < wanted - _FILE_WINDOW_NS // 2
-        video = list(pipeline.pull_video(30)) if starving or (connection.video_ns or 0) < wanted else []
-        audio = list(pipeline.pull_audio(10)) if starving or (connection.audio_ns or 0) < wanted else []
+        video = pipeline.pull_video(30) if starving or (connection.video_ns or 0) < wanted else []
+        audio = pipeline.pull_audio(10) if starving or (connection.audio_ns or 0) < wanted else []
         return video, audio
 
     def _begin(self, connection: _Connection) -> None:

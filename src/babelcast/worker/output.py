@@ -13,7 +13,7 @@ from babelcast.gst.publish import PRIMER_NS, PublishPipeline
 from babelcast.telemetry.redact import redact
 from babelcast.units import CHANNELS, NS_PER_MS, NS_PER_S, AccessUnit, samples_to_ns
 from babelcast.worker.backoff import Backoff
-from babelcast.worker.pulse import next_tick
+from babelcast.worker.pulse import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ OutputState = Literal["idle", "connecting", "live", "retrying"]
 
 FLV_LIMIT_NS = (2**32 - 3_600_000) * NS_PER_MS
 """FLV's timestamps are 32 bits of milliseconds: a session is ended an hour before they wrap, after 49.7 days."""
-_WATCH_S = 0.25
+_WATCH_TICKS = 2
 _CONNECT_TIMEOUT_NS = 20 * NS_PER_S
 _END_S = 2.0
 _STABLE_NS = 10 * NS_PER_S
@@ -44,12 +44,14 @@ class Output:
         audio_bitrate: int,
         log_fields: dict[str, Any],
         session_limit_ns: int = FLV_LIMIT_NS,
+        pulse: Pulse | None = None,
     ) -> None:
         self._url = url
         self._clock = clock
         self._bitrate = audio_bitrate
         self._log_fields = {**log_fields, "stage": "publish"}
         self._limit_ns = session_limit_ns
+        self._pulse = pulse or Pulse()
         self._pipeline: PublishPipeline | None = None
         self._video_caps: str | None = None
         self._with_video = False
@@ -162,7 +164,7 @@ class Output:
         """Watch the session; close it and allow the next one after an error. Runs until it is cancelled."""
         backoff = Backoff(first_s=0.5, most_s=10.0)
         while True:
-            await next_tick(_WATCH_S)
+            await self._pulse.next_tick(_WATCH_TICKS)
             pipeline = self._pipeline
             if pipeline is None:
                 continue

@@ -205,7 +205,7 @@ class Programme:
         """The original untouched, until an operator wants something else; from then on through the mixer."""
         self._note_mode(self._force)
         if self._force is None and not self._mixing:
-            return to_s16le(self._source.read_original(position, BLOCK)[0])
+            return self._source.original_s16le(position, BLOCK)
         # the mixer's first block is what was on air before, so that it has something to fade from
         mode = (self._force or "original") if self._mixing else "original"
         self._mixing = True

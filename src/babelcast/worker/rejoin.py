@@ -64,7 +64,7 @@ class Successor:
     def poll(self) -> bool:
         """Take what has come. False: it is of no use (it ended, it takes too long, or what the server kept for it
         reaches back to before the jump)."""
-        video = list(self.pipeline.pull_video())
+        video = self.pipeline.pull_video()
         last_ns = self.video[-1].dts_ns if self.video else None
         for packet in video:
             if jumped_back(packet, last_ns):

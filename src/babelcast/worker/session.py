@@ -23,7 +23,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from babelcast.audio.pcm import from_s16le, to_s16le
+from babelcast.audio.pcm import frames_of, from_s16le, to_s16le
 from babelcast.audio.source import SourceAudio
 from babelcast.captions.cues import OnAirMark
 from babelcast.captions.track import CaptionTrack
@@ -59,7 +59,7 @@ from babelcast.worker.listen import Listener
 from babelcast.worker.metrics import WorkerMetrics
 from babelcast.worker.output import Output
 from babelcast.worker.programme import Programme
-from babelcast.worker.pulse import next_tick
+from babelcast.worker.pulse import Pulse
 from babelcast.worker.report import Parts, Report
 from babelcast.worker.seam import TAIL, Seam
 from babelcast.worker.source_loss import SourceLoss
@@ -105,6 +105,7 @@ class WorkerSession:
         self.spec = spec = spec if spec.controls is None else with_controls(spec, spec.controls)
         self.metrics = metrics or WorkerMetrics()
         self._clock = clock or MonotonicClock()
+        self._pulse = Pulse()
         self._backends = () if backend is None else (backend, *standbys)
         self._budgets = budgets_of((spec.backend, *spec.standby_backends)[: len(self._backends)])
         self._air = AirClock(round(spec.delay_s * NS_PER_S))
@@ -115,7 +116,9 @@ class WorkerSession:
         self._loss = SourceLoss(spec.source_loss) if is_live(spec.ingest_url) else None
         self._ended = False
         read_ahead = None if self._loss is not None else self._file_position_ns
-        self._ingest = Ingest(spec.ingest_url, self._timeline, self, self._clock, wanted_until=read_ahead)
+        self._ingest = Ingest(
+            spec.ingest_url, self._timeline, self, self._clock, wanted_until=read_ahead, pulse=self._pulse
+        )
         self._listener: Listener | None = None
         if backend is not None:
             separator = make_separator(spec.separation, spec.separation_model, delay_s=spec.delay_s)
@@ -153,7 +156,13 @@ class WorkerSession:
 
     def _make_output(self, target: TargetSpec) -> Output:
         fields = {"language": target.language}
-        return Output(target.output_url, self._clock, audio_bitrate=self.spec.audio_bitrate, log_fields=fields)
+        return Output(
+            target.output_url,
+            self._clock,
+            audio_bitrate=self.spec.audio_bitrate,
+            log_fields=fields,
+            pulse=self._pulse,
+        )
 
     def _make_programme(self, target: TargetSpec, on_air: OnAir) -> Programme:
         spec = self.spec
@@ -251,7 +260,7 @@ class WorkerSession:
             if unit.dts_ns >= start_ns:
                 self.take_video(unit)
         for position, pcm in left.audio_from(start_ns):
-            self._source.write_original(position, from_s16le(pcm, CHANNELS))
+            self._source.write_original(position, frames_of(pcm, CHANNELS))
             spool.audio(position, pcm)
         self._hear_again(left, start_ns, due_ns - left.epoch_ns)
         caps = left.video[-1].caps if left.video else None
@@ -287,10 +296,9 @@ class WorkerSession:
         if self._spool is not None:
             self._spool.audio(position, pcm)
         self.dumps.take("source", position, pcm)
-        block = from_s16le(pcm, CHANNELS)
-        self._source.write_original(position, block)
+        self._source.write_original(position, frames_of(pcm, CHANNELS))
         if self._listener is not None:
-            self._listener.feed(position, block)
+            self._listener.feed(position, from_s16le(pcm, CHANNELS))
 
     # --- the listener's sink ---
 
@@ -310,7 +318,7 @@ class WorkerSession:
     async def _pace(self) -> None:
         while True:
             self.tick()
-            await next_tick()
+            await self._pulse.next_tick()
 
     def tick(self) -> None:
         """Send what is due now."""
