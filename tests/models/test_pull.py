@@ -283,6 +283,8 @@ async def test_links_and_broken_archives_are_refused(server: Hub) -> None:
 def test_a_model_that_is_not_here_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(MissingDependencyError, match="babelcast models pull opus-mt-en-es"):
         resolve("opus-mt-en-es", "mt")
+    with pytest.raises(ConfigError, match="did you mean opus-mt-en-es"):
+        resolve("opus-mt-en-se", "mt")
     with pytest.raises(MissingDependencyError, match="no model at"):
         resolve(str(tmp_path / "nothing"))
     assert resolve(str(tmp_path)) == tmp_path

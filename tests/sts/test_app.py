@@ -16,8 +16,10 @@ import aiohttp
 import numpy as np
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner
 from tests.fakes.speech import sine
 
+from babelcast.cli.sts import command
 from babelcast.errors import MissingDependencyError, SpeechUnavailableError
 from babelcast.sts.auth import Client, ClientLimits, Clients, digest
 from babelcast.sts.engine import FragmentResult, Output
@@ -292,6 +294,19 @@ def test_the_command_says_ready_and_ends_on_ctrl_c() -> None:
         _, errors = process.communicate(timeout=10)
     assert line.startswith("sts ready at http://127.0.0.1:")
     assert process.returncode == 0 and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(("host", "token", "warned"), [("0.0.0.0", "", True), ("0.0.0.0", "t", False), ("", "", False)])
+def test_the_command_warns_where_anybody_may_come_in(
+    host: str, token: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def served(*_: object, **__: object) -> None:
+        pass
+
+    monkeypatch.setattr("babelcast.sts.serve.serve", served)
+    options = ["--engine", "tone", *(["--host", host] if host else [])]
+    result = CliRunner().invoke(command, options, env={"BABELCAST_STS_TOKEN": token})
+    assert result.exit_code == 0 and ("no token is set" in result.stderr) is warned
 
 
 async def test_a_text_is_said(url: str, http: aiohttp.ClientSession) -> None:

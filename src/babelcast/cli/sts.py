@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from babelcast.cli.sts_ray import ray_options, serve_on_ray
+from babelcast.hosts import LOOPBACK
 from babelcast.sts.device import Compute, Device
 from babelcast.telemetry.logs import LogFormat, setup_logging
 
@@ -147,6 +148,12 @@ def command(
     batches = BatchSettings(batch or BatchSettings().size, batch_wait_ms / 1e3, workers)
     settings = EngineSettings(asr, mt, tts, compute, batch=batches, asr_batch=batch, terms=terms)
     session_s = max_session_hours * 3600 if max_session_hours else None
+    if host not in LOOPBACK and not token and tokens is None and not on_ray["remove"]:
+        click.echo(
+            f"warning: no token is set, so whoever reaches {host}:{port} may use the service "
+            "(BABELCAST_STS_TOKEN, or --tokens FILE)",
+            err=True,
+        )
     limits = Limits(sessions=max_sessions, capacity=capacity, session_s=session_s)
     if use_ray:
         serve_on_ray(

@@ -34,7 +34,7 @@ def resolve(name: str, kind: Kind | None = None) -> Path:
 
     ``name`` is a registry name, or the path of a model of your own, which is taken as it is. ``kind`` says what the
     caller can use. Raises MissingDependencyError (the hint is the command that pulls it) where it is not on this
-    machine, ConfigError where it is of another kind.
+    machine, ConfigError where it is of another kind, or where nothing has that name.
     """
     if is_path(name):
         path = Path(name).expanduser()
@@ -44,6 +44,9 @@ def resolve(name: str, kind: Kind | None = None) -> Path:
     folder = cache_dir() / name
     manifest = read_manifest(folder)
     if manifest is None:
+        from babelcast.models.registry import registry  # 100 ms of YAML that nobody else here needs
+
+        registry().find(name)  # says what was meant, where there is no such name
         raise MissingDependencyError(f"the model {name} is not on this machine", hint=f"babelcast models pull {name}")
     if kind is not None and manifest.kind != kind:
         raise ConfigError(f"{name} is a model for {manifest.kind}, not for {kind}")
