@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -83,3 +85,61 @@ async def test_other_codecs_are_named() -> None:
     channel.take(Message(MessageType.VIDEO, 0, b"\x90hvc1" + bytes(20)))
     assert (channel.state, channel.pictures) == ("live", "unsupported")
     assert channel.error == "the pictures are H265; the preview can show H.264"
+
+
+class FakeEncoders:
+    """In the place of Reencoder: which encoders were begun, what they got, and which are over."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.over = 0
+        self.fed: list[Message] = []
+
+    @contextlib.asynccontextmanager
+    async def running(self, take: object) -> AsyncIterator[tuple[FakeEncoders, asyncio.Future[str]]]:
+        self.begun += 1
+        try:
+            yield self, asyncio.get_running_loop().create_future()
+        finally:
+            self.over += 1
+
+    def feed(self, message: Message, *, key: bool, header: bool) -> None:
+        self.fed.append(message)
+
+
+def _with_b_frames() -> list[Message]:
+    shown = [0, 160, 80, 120]  # I P B B, in the order in which they are decoded
+    return [
+        Message(MessageType.VIDEO, n * 40, body(_P if n else _IDR, key=n == 0, shift=at + 80 - n * 40))
+        for n, at in enumerate(shown)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("profile", "b_frames", "begun", "over"),
+    [(100, True, (1, 1), 0), (100, False, (1, 1), 1), (66, True, (0, 1), 0), (66, False, (0, 0), 0)],
+)
+async def test_the_encoder_is_there_before_the_first_picture_where_it_may_be_needed(
+    profile: int, b_frames: bool, begun: tuple[int, int], over: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoders = FakeEncoders()
+    monkeypatch.setattr("babelcast.preview.channel.Reencoder", encoders)
+    channel = Channel("rtmp://127.0.0.1:1/live/show/in")
+    encoding = asyncio.create_task(channel._encode())
+    header = bytearray(record())
+    header[1] = profile
+    channel.take(Message(MessageType.VIDEO, 0, b"\x17\0\0\0\0" + bytes(header)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert encoders.begun == begun[0], "while the first key picture is waited for"
+    pictures = _with_b_frames() if b_frames else (await _messages(0.3))[1:]
+    for message in pictures:
+        channel.take(message)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (encoders.begun, encoders.over) == (begun[1], over)
+    assert channel.pictures == ("reencoded" if b_frames else "passthrough")
+    assert encoders.fed[1:] == (pictures if b_frames else []), "after the header, from the key picture on"
+    encoding.cancel()
+    await asyncio.gather(encoding, return_exceptions=True)
+    assert encoders.over == encoders.begun

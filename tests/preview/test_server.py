@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 from collections.abc import AsyncIterator
@@ -15,9 +16,10 @@ import pytest
 from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from pydantic import SecretStr
 
-from babelcast.errors import PreviewError
+from babelcast.errors import LaunchError, PreviewError
 from babelcast.media_server.relay.client import RelayClient
 from babelcast.orchestrator.preview import ServerPaths
+from babelcast.preview.process import PreviewProcess
 from babelcast.preview.server import Previews
 from babelcast.preview.settings import PreviewSettings
 from babelcast.preview.wire import Offer, Watch
@@ -169,6 +171,18 @@ async def test_a_source_that_ends_takes_its_viewers_along(tmp_path: Path) -> Non
             await until(lambda: peer.connectionState == "connected", "a connection")
         await until(lambda: peer.connectionState == "closed", "the viewer is let go")
         assert await _viewers(site, 0)
+
+
+async def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as if another one ran in this folder
+        async with PreviewProcess(tmp_path, PreviewSettings()).running() as process:
+            found = []
+            for _ in range(3):
+                with pytest.raises(LaunchError, match="another preview process"):
+                    await process.watch(IN, "rtmp://127.0.0.1:1/live/show/in")
+                found.append(sorted(os.listdir("/proc/self/fd")))
+            assert found[1] == found[2] and process.pid is None
 
 
 async def test_who_may_watch(tmp_path: Path) -> None:

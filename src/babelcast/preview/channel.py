@@ -29,6 +29,8 @@ _TIMEOUT_S = 5.0
 _SILENT_S = 10.0
 _HELD_SOUND_MS = 1_000
 _HELD_SOUNDS = 100
+_BASELINE = b"\x42"
+"""The H.264 profile that has no B-frames."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,9 @@ class Channel:
         self._group = _Group()
         self._opus: OpusEncoder | None = None
         self._encoder: Reencoder | None = None
+        self._encoder_likely = asyncio.Event()
+        self._encoder_decided = asyncio.Event()
+        """Whether it is wanted is known for the first time."""
         self._encoder_wanted = asyncio.Event()
         self._sounds: deque[Sound] = deque()
         self._shown_ms: int | None = None
@@ -102,7 +107,10 @@ class Channel:
             return
         if tag.config_at is not None:
             self._config = message
-            self._reader.configure(message.payload[tag.config_at :])
+            record = message.payload[tag.config_at :]
+            self._reader.configure(record)
+            if record[1:2] != _BASELINE and not self._encoder_decided.is_set():
+                self._encoder_likely.set()
             if self._encoder is not None:
                 self._encoder.feed(message, key=False, header=True)
             return
@@ -132,6 +140,7 @@ class Channel:
             self.fanout.put_picture(each)
         self._held.clear()
         self.pictures, self.state = "passthrough", "live"
+        self._encoder_decided.set()
         self._keep(picture, message)
 
     def _keep(self, picture: Picture, message: Message) -> None:
@@ -150,28 +159,40 @@ class Channel:
         self.pictures = "reencoded"
         self._held.clear()
         self.fanout.new_pictures()
-        self._encoder_wanted.set()
+        for each in (self._encoder_likely, self._encoder_decided, self._encoder_wanted):
+            each.set()
 
     async def _encode(self) -> None:
-        """The encoder, from when it is needed; again when it ends."""
-        await self._encoder_wanted.wait()
+        """An encoder from when it is needed; again when it ends. The first one is begun while the first pictures are
+        waited for, so that they need not wait for it."""
+        await self._encoder_likely.wait()
         while True:
-            try:
-                async with Reencoder.running(self._take_encoded) as (encoder, ended):
-                    for message in (self._config, *self._group.messages):
-                        if message is not None:
-                            tag = inspect_video(message.payload)
-                            encoder.feed(message, key=tag.key, header=tag.header)
-                    self._group = _Group()
-                    self._encoder = encoder
-                    self.error = f"the preview's encoder ended: {await ended}"
-            except BabelcastError as error:
-                self.error = str(error)
-            finally:
-                self._encoder = None
-            log.warning("%s", self.error)
-            self.fanout.new_pictures()
-            await asyncio.sleep(2.0)
+            await self._run_encoder()
+            await self._encoder_wanted.wait()
+
+    async def _run_encoder(self) -> None:
+        try:
+            async with Reencoder.running(self._take_encoded) as (encoder, ended):
+                await self._encoder_decided.wait()
+                if not self._encoder_wanted.is_set():
+                    return
+                for message in (self._config, *self._group.messages):
+                    if message is not None:
+                        tag = inspect_video(message.payload)
+                        encoder.feed(message, key=tag.key, header=tag.header)
+                self._group = _Group()
+                self._encoder = encoder
+                self.error = f"the preview's encoder ended: {await ended}"
+        except BabelcastError as error:
+            await self._encoder_decided.wait()
+            if not self._encoder_wanted.is_set():
+                return
+            self.error = str(error)
+        finally:
+            self._encoder = None
+        log.warning("%s", self.error)
+        self.fanout.new_pictures()
+        await asyncio.sleep(2.0)
 
     def _take_encoded(self, message: Message) -> None:
         tag = inspect_video(message.payload)

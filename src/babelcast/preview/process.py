@@ -115,13 +115,15 @@ class PreviewProcess:
                     "the preview needs the packages of the extra `preview`", hint="pip install 'babelcast[preview]'"
                 )
             await asyncio.to_thread(_write_settings, self._folder, self._settings)
-            path = self._stack.enter_context(socket_path(self._folder))
-            connector = aiohttp.UnixConnector(path=path, limit=64)
-            session = aiohttp.ClientSession("http://preview", connector=connector, timeout=_TIMEOUT)
-            self._session = await self._stack.enter_async_context(session)
-            argv = [sys.executable, "-m", "babelcast", "preview", "--folder", str(self._folder)]
-            child = Child("preview", argv, ready=self._answers)
-            await self._stack.enter_async_context(child.running())
+            async with contextlib.AsyncExitStack() as stack:  # a start that fails leaves nothing behind
+                path = stack.enter_context(socket_path(self._folder))
+                connector = aiohttp.UnixConnector(path=path, limit=64)
+                session = aiohttp.ClientSession("http://preview", connector=connector, timeout=_TIMEOUT)
+                self._session = await stack.enter_async_context(session)
+                argv = [sys.executable, "-m", "babelcast", "preview", "--folder", str(self._folder)]
+                child = Child("preview", argv, ready=self._answers)
+                await stack.enter_async_context(child.running())
+                self._stack.push_async_exit(stack.pop_all())
             self._child = child
 
     async def _answers(self) -> bool:

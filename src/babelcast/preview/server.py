@@ -120,11 +120,12 @@ class Previews:
             watched.channel.join(viewer.pictures, viewer.sound)
             if not answered.done():
                 answered.set_result(announced(answer, self._settings.announce))
-            ending = asyncio.create_task(self._end_with(watched.channel, viewer))
+            ending = asyncio.create_task(_end_with(watched.channel, viewer), name="preview viewer's end")
             try:
                 await viewer.run()
             finally:
                 ending.cancel()
+                await asyncio.gather(ending, return_exceptions=True)
         except PreviewError as error:
             if not answered.done():
                 answered.set_exception(error)
@@ -140,10 +141,6 @@ class Previews:
             watched.wanted_until = asyncio.get_running_loop().time() + self._grace_s
             self._viewers.pop(name, None)
             await viewer.close()
-
-    async def _end_with(self, channel: Channel, viewer: Viewer) -> None:
-        await channel.gone.wait()
-        viewer.ended.set()
 
     def _channel(self, request: Watch) -> _Watched:
         place = (request.path, request.url)
@@ -179,6 +176,11 @@ class Previews:
                     del self._errors[next(iter(self._errors))]
             if place in self._watched and self._watched[place].channel is channel:
                 del self._watched[place]
+
+
+async def _end_with(channel: Channel, viewer: Viewer) -> None:
+    await channel.gone.wait()
+    viewer.ended.set()
 
 
 def application(previews: Previews) -> web.Application:

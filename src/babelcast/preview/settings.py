@@ -6,7 +6,16 @@ import ipaddress
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_serializer,
+    field_validator,
+)
 
 PAGE = "/preview"
 """Where the page is mounted; assets and paths are below it."""
@@ -16,6 +25,15 @@ _ICE_URL = re.compile(r"^(stuns?|turns?):[^\s/]+$")
 _ANCESTOR = re.compile(r"^('self'|'none'|\*|[A-Za-z][A-Za-z0-9+.-]*:|(https?://)?[A-Za-z0-9*.\-\[\]:]+)$")
 
 
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+OneOrMany = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+"""In the file also a single string."""
+Address = Annotated[str, AfterValidator(lambda text: str(ipaddress.ip_address(text)))]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,14 +41,9 @@ class _Section(BaseModel):
 class IceServer(_Section):
     """A STUN or TURN server, as a browser's RTCPeerConnection takes it."""
 
-    urls: tuple[str, ...] = Field(min_length=1)
+    urls: OneOrMany = Field(min_length=1)
     username: str | None = None
     credential: SecretStr | None = None
-
-    @field_validator("urls", mode="before")
-    @classmethod
-    def _one_or_many(cls, urls: object) -> object:
-        return (urls,) if isinstance(urls, str) else urls
 
     @field_validator("urls")
     @classmethod
@@ -52,13 +65,13 @@ class IceServer(_Section):
 class PreviewSettings(_Section):
     token: SecretStr | None = Field(default=None, exclude=True)
     """Lets its holder watch previews and nothing else. The process needs none, so it is not written for it."""
-    frame_ancestors: tuple[str, ...] = ("'self'",)
+    frame_ancestors: OneOrMany = ("'self'",)
     """Origins whose pages may embed the preview (the CSP directive of that name); ``*`` for any."""
     ice_servers: tuple[IceServer, ...] = ()
     """Given to the page and to the process."""
-    host: str | None = None
+    host: Address | None = None
     """Address of this machine that media is sent from; by default those of all its interfaces."""
-    announce: tuple[str, ...] = ()
+    announce: Annotated[tuple[Address, ...], BeforeValidator(_one_or_many)] = ()
     """Addresses under which viewers reach this machine from outside, where that is not its own (behind NAT)."""
     udp_ports: Annotated[str, Field(pattern=r"^\d{1,5}-\d{1,5}$")] | None = None
     """``FIRST-LAST``: UDP ports to use; by default whatever is free. A viewer takes one for each address."""
@@ -68,11 +81,6 @@ class PreviewSettings(_Section):
     viewers: int = Field(default=32, ge=1, le=1000)
     """At the same time, all paths together; one more is told to come back later."""
 
-    @field_validator("frame_ancestors", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
     @field_validator("frame_ancestors")
     @classmethod
     def _sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -81,21 +89,6 @@ class PreviewSettings(_Section):
             if not _ANCESTOR.match(each):
                 raise ValueError(f"{each[:60]!r} is no origin: write https://dashboard.example, self or any")
         return value or ("'none'",)
-
-    @field_validator("host")
-    @classmethod
-    def _address(cls, host: str | None) -> str | None:
-        return None if host is None else str(ipaddress.ip_address(host))
-
-    @field_validator("announce", mode="before")
-    @classmethod
-    def _announced(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("announce")
-    @classmethod
-    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ipaddress.ip_address(each)) for each in value)
 
     @field_validator("udp_ports")
     @classmethod

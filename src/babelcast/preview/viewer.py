@@ -115,6 +115,7 @@ class Viewer:
                 finally:
                     connected.cancel()
                     ended.cancel()
+                    await asyncio.gather(connected, ended, return_exceptions=True)
         except TimeoutError:
             log.info("a viewer did not connect within %g s", self._handshake_s)
         finally:
