@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+
+from babelcast.cli.orchestrator import _check
+from babelcast.config_file import parse_config
 
 pytestmark = pytest.mark.integration
 
@@ -64,3 +68,30 @@ async def serve_list(port: int) -> web.AppRunner:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     return runner
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("audio: {port: 0}\n", "audio: only `babelcast up` starts an audio endpoint"),
+        ("bridge: {env_file: media.env}\n", "bridge.env_file: only `babelcast up` starts a media bridge"),
+    ],
+)
+def test_what_only_up_starts_is_not_silently_left_out(tmp_path: Path, text: str, said: str) -> None:
+    config = tmp_path / "babelcast.yaml"
+    config.write_text(text)
+    argv = [sys.executable, "-m", "babelcast", "orchestrator", "--config", str(config)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_no_speech_service_is_said_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    for text, warned in (
+        ("streams: {show: {}}\n", True),
+        ("defaults: {backend: gemini-live}\nstreams: {show: {backend: [gemini-live, sts]}}\n", True),
+        ("defaults: {backend: none}\n", False),
+        ("speech: {url: 'http://127.0.0.1:8070'}\n", False),
+    ):
+        caplog.clear()
+        _check(parse_config(text), None)
+        assert ("speech.url" in caplog.text) is warned, text

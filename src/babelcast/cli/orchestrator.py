@@ -60,17 +60,35 @@ def command(
     """
     setup_logging(log_format, log_level)
     config = load_config(config_file) if config_file else Config()
-    if config.bridge.env_file is not None:
-        raise ConfigError(
-            "only `babelcast up` starts a media bridge",
-            file=str(config_file),
-            key="bridge.env_file",
-            hint="start `babelcast bridge` yourself, and name its API by bridge.api",
-        )
+    _check(config, config_file)
     api = media_server_api or config.mediamtx.api or DEFAULT_API
     state_dir = state_dir or config.state_dir or default_state_dir()
     orphans: OrphanPolicy = "adopt" if workers_at_exit == "keep" else "die"
     run_until_signalled(_serve(config, api, relay_rtmp, orphans, state_dir))
+
+
+def _check(config: Config, file: Path | None) -> None:
+    """What only `babelcast up` starts is an error here where it is asked for, and missed where it is not."""
+    if config.bridge.env_file is not None:
+        raise ConfigError(
+            "only `babelcast up` starts a media bridge",
+            file=str(file),
+            key="bridge.env_file",
+            hint="start `babelcast bridge` yourself, and name its API by bridge.api",
+        )
+    if config.audio is not None:
+        raise ConfigError(
+            "only `babelcast up` starts an audio endpoint",
+            file=str(file),
+            key="audio",
+            hint="start `babelcast audio` yourself, and leave this section out",
+        )
+    kinds = {kind for each in (config.defaults, *config.streams.values()) for kind in each.backends}
+    if config.speech.url is None and not kinds.isdisjoint({"sts", "tone"}):
+        log.warning(
+            "no speech service is named, so streams that are to be dubbed by one will be refused: start `babelcast sts` "
+            "and set speech.url, for example to http://127.0.0.1:8070"
+        )
 
 
 async def _serve(config: Config, api: str, relay_rtmp: str | None, orphans: OrphanPolicy, state_dir: Path) -> None:

@@ -22,7 +22,11 @@ def make_backend(spec: BackendSpec) -> SpeechBackend | None:
         case "openai-realtime":
             return _openai(spec)
     if not spec.url:
-        raise ConfigError(f"the backend {spec.kind!r} needs the speech service's address", key="backend.url")
+        raise ConfigError(
+            f"the backend {spec.kind!r} needs the speech service's address",
+            key="backend.url",
+            hint="speech.url in babelcast.yaml, or --sts-url; `babelcast up` starts a service of its own",
+        )
     if spec.kind == "tone":
         from babelcast.speech.sts_http import StsHttpBackend
 
