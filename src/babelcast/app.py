@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from babelcast.bridge.settings import load as load_bridge_settings
 from babelcast.config import Audio, Config, Listen
-from babelcast.doctor import own_speech_service
+from babelcast.doctor import before_a_start
 from babelcast.errors import ConfigError, MediaServerError
 from babelcast.hosts import reachable
 from babelcast.http_client import answers
@@ -88,7 +88,7 @@ async def running(config: Config, launch: Launch, say: Say) -> AsyncIterator[App
         say("starting the media server")
         server = await stack.enter_async_context(_media_server(config, api_url, launch, say))
         say("starting the speech service")
-        for finding in own_speech_service(config):
+        for finding in before_a_start(config):
             if finding.level != "ok":
                 say(f"warning: {finding.subject}: {finding.detail} ({finding.mend})")
         speech = await stack.enter_async_context(_speech_services(config, launch))

@@ -119,6 +119,13 @@ def _ffmpeg() -> Iterator[Finding]:
         )
 
 
+def before_a_start(config: Config) -> Iterator[Finding]:
+    """What ``babelcast up`` says before it starts: what will be missed on air, though nothing fails at once. Quick."""
+    if shutil.which("ffmpeg") is None:
+        yield Finding("warning", "ffmpeg", "not found: there will be no slate", "apt-get install ffmpeg")
+    yield from own_speech_service(config)
+
+
 def own_speech_service(config: Config) -> Iterator[Finding]:
     """What the speech service that ``up`` starts itself needs, as far as it is to speak by the offline chain."""
     if config.speech.url is not None or not config.languages():

@@ -86,8 +86,8 @@ def _check(config: Config, file: Path | None) -> None:
     kinds = {kind for each in (config.defaults, *config.streams.values()) for kind in each.backends}
     if config.speech.url is None and not kinds.isdisjoint({"sts", "tone"}):
         log.warning(
-            "no speech service is named, so streams that are to be dubbed by one will be refused: start `babelcast sts` "
-            "and set speech.url, for example to http://127.0.0.1:8070"
+            "no speech service is named, so streams that are to be dubbed by one will be refused: "
+            "start `babelcast sts` and set speech.url, for example to http://127.0.0.1:8070"
         )
 
 
