@@ -247,13 +247,8 @@ class EgressProcess:
         self._error = error
 
     async def _end(self, process: OsProcess) -> None:
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), self._policy.stop_grace_s)
-        except TimeoutError:
-            log.warning("egress did not end within %g s and is killed", self._policy.stop_grace_s)
-            process.kill()
-            await process.wait()
+        if await process.end(self._policy.stop_grace_s):
+            log.warning("egress did not end within %g s and was killed", self._policy.stop_grace_s)
 
 
 def _tell(status: DestinationStatus) -> None:

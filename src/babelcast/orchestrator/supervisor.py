@@ -16,7 +16,7 @@ import aiohttp
 
 from babelcast.orchestrator.handle import ENDED, Handle, LaunchState
 from babelcast.orchestrator.launchers.folder import WorkerFolder
-from babelcast.orchestrator.launchers.os_process import OsProcess
+from babelcast.orchestrator.launchers.os_process import KILLED_WITHIN_S, OsProcess
 from babelcast.process import how_it_ended
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,10 @@ class SupervisedWorker:
         self._state = "failed" if unwell or (exit_code != 0 and not self._requested) else "succeeded"
         if self._reason is None:
             self._reason = _why(exit_code, self._folder.last_words())
-        self._folder.mark_ended()
+        try:
+            self._folder.mark_ended()
+        except OSError as error:  # a disk that takes nothing must not hide the end
+            log.warning("a worker's record can't be removed: %s", error.strerror, extra=self._ids())
         level = logging.INFO if self._state == "succeeded" else logging.WARNING
         log.log(level, "worker ended: %s", self._reason, extra=self._ids() | {"exitCode": exit_code})
         self._gone.set()
@@ -182,7 +185,10 @@ class SupervisedWorker:
         except TimeoutError:
             log.warning("worker did not end within %g s and is killed", grace_s, extra=self._ids())
             self._process.kill()
-            await self._gone.wait()
+            try:
+                await asyncio.wait_for(self._gone.wait(), KILLED_WITHIN_S)
+            except TimeoutError:
+                log.error("worker can't be killed: the system holds it", extra=self._ids())
 
     def _limit_mb(self) -> int:
         return self._policy.memory_limit >> 20

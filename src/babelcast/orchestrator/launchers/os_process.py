@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +18,10 @@ from pathlib import Path
 from babelcast.errors import LaunchError
 from babelcast.process import dies_with_us, start_time
 
+log = logging.getLogger(__name__)
+
+KILLED_WITHIN_S = 5.0
+"""A process that hangs in a system call (a dead disk) ends later than its SIGKILL; nobody waits longer for it."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -95,6 +100,21 @@ class OsProcess:
             return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         except ChildProcessError:
             return None
+
+    async def end(self, grace_s: float) -> bool:
+        """SIGTERM, SIGKILL after ``grace_s``; back once it is gone. True where it had to be killed. Not for one that
+        somebody else waits for."""
+        self.terminate()
+        try:
+            await asyncio.wait_for(self.wait(), grace_s)
+            return False
+        except TimeoutError:
+            self.kill()
+        try:
+            await asyncio.wait_for(self.wait(), KILLED_WITHIN_S)
+        except TimeoutError:
+            log.error("a process can't be killed: the system holds it", extra={"pid": self.pid})
+        return True
 
     def terminate(self) -> None:
         self._signal(signal.SIGTERM)

@@ -93,13 +93,8 @@ class SpareWorker:
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
-        try:
-            async with asyncio.timeout(_END_S):
-                await process.wait()
-            process.close()
-        except TimeoutError:
-            process.discard()
+        await process.end(_END_S)
+        process.close()
 
     def _close_order(self) -> None:
         order, self._order = self._order, None
