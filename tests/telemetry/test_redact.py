@@ -17,7 +17,11 @@ pytestmark = pytest.mark.unit
         ("rtmps://a.rtmp.youtube.com/live2/abcd-1234", "rtmps://a.rtmp.youtube.com/live2/***"),
         ("rtmp://127.0.0.1:1935/live/my-show/in", "rtmp://127.0.0.1:1935/live/my-show/in"),
         ("rtmp://127.0.0.1/live/my-show/out/es", "rtmp://127.0.0.1/live/my-show/out/es"),
-        ("rtmp://u:p@host/app/key?pass=x&a=b", "rtmp://***@host/app/***?pass=***&a=b"),
+        ("rtmp://u:p@host/app/key?pass=x&a=b", "rtmp://***@host/app/***?pass=***&a=***"),
+        (
+            "rtmps://live-api-s.example:443/rtmp/FB-1?s_bl=1&a=AbC",
+            "rtmps://live-api-s.example:443/rtmp/***?s_bl=***&a=***",
+        ),
         ("rtmps://host:443/app#KEY", "rtmps://host:443/app#***"),
         ("srt://h:9000?passphrase=secret12345&mode=caller", "srt://h:9000?passphrase=***&mode=caller"),
         ("http://127.0.0.1:8080/x?token=t", "http://127.0.0.1:8080/x?token=***"),

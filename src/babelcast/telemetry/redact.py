@@ -20,13 +20,15 @@ _SECRET_NAMES = {
     "streamid",
     "jwt",
 }
+_RTMP = {"rtmp", "rtmps", "rtmpt", "rtmpte"}
 _BEARER = re.compile(r"\b(Bearer)\s+[A-Za-z0-9._~+/=-]+", re.IGNORECASE)
 
 
 def redact_url(url: str) -> str:
     """``url`` with user info, secret query values, fragment and an RTMP stream key masked.
 
-    For RTMP the last path component is the key, unless the path is one of ours (``live/<id>/in|out``).
+    For RTMP the last path component is the key, unless the path is one of ours (``live/<id>/in|out``), and every value
+    of the query is part of it: some platforms' keys are ``FB-1234?s_bl=1&a=SECRET``.
     """
     try:
         parts = urlsplit(url)
@@ -37,8 +39,9 @@ def redact_url(url: str) -> str:
     if ":" in host:
         host = f"[{host}]"
     user = f"{MASK}@" if parts.username or parts.password else ""
+    all_secret = parts.scheme.lower() in _RTMP
     query = "&".join(
-        f"{quote(name)}={MASK if name.lower() in _SECRET_NAMES else quote(value)}"
+        f"{quote(name)}={MASK if name.lower() in _SECRET_NAMES or (all_secret and value) else quote(value)}"
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     )
     return (
@@ -49,7 +52,7 @@ def redact_url(url: str) -> str:
 
 
 def _redact_path(parts: SplitResult) -> str:
-    if parts.scheme.lower() not in {"rtmp", "rtmps", "rtmpt", "rtmpte"} or _LOCAL_PATH.fullmatch(parts.path):
+    if parts.scheme.lower() not in _RTMP or _LOCAL_PATH.fullmatch(parts.path):
         return parts.path
     head, _, key = parts.path.rpartition("/")
     # one component is the app alone: rtmp://host/app has no key in it
