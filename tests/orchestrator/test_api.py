@@ -155,6 +155,11 @@ async def test_the_documentation_loads_nothing_from_elsewhere(client: Client) ->
     assert "http" not in page.replace("<!doctype html>", "")
     _, description = await client("GET", "/openapi.json")
     assert description["openapi"].startswith("3.")
+    change = description["paths"]["/api/v1/streams/{stream_id}/controls"]["patch"]
+    assert set(change["responses"]) == {"200", "202", "default"}, "no 422 of another form than ours"
+    assert "detail" in change["responses"]["default"]["content"]["application/problem+json"]["schema"]["properties"]
+    for operations in description["paths"].values():
+        assert all(operation["summary"] for operation in operations.values())
 
 
 async def test_a_token_guards_the_api(tmp_path: Path, workers: FakeWorkers, server: FakeMediaServer) -> None:

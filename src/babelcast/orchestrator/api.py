@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Protocol
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import SecretStr
 
@@ -61,6 +62,9 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        responses=problems.RESPONSES,
+        # said to tools; who may pass is decided in problems, before a request is routed
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if token is not None else None,
     )
     problems.install(app, token, view_token)
     app.include_router(session_router(Login(token) if token is not None else None))
@@ -116,7 +120,11 @@ def _streams(service: Service) -> APIRouter:
         response.headers["ETag"] = f'"{found.revision}"'
         return found
 
-    @router.patch("/{stream_id}/controls", summary="Change some of it, without a restart and without a click")
+    @router.patch(
+        "/{stream_id}/controls",
+        summary="Change some of it, without a restart and without a click",
+        responses={202: {"model": Controls, "description": "It is kept, and the worker gets it once it answers"}},
+    )
     async def change_controls(
         stream_id: Id,
         patch: ControlsPatch,

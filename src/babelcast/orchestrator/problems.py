@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -29,6 +29,26 @@ _OPEN_PATHS = {"/healthz", "/docs", "/openapi.json", "/", "/favicon.ico", SESSIO
 _OPEN_PREFIXES = ("/console/",)
 """The operator's page itself: it holds nothing but how to ask."""
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+class Problem(BaseModel):
+    """What every error is answered with. ``errors``: of a request that is not valid, one for each fault."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    errors: list[dict[str, str]] | None = None
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem (RFC 9457)",
+        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+    }
+}
+"""For the description of an API."""
 
 
 def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, **members: Any) -> JSONResponse:
@@ -63,6 +83,7 @@ def install(app: FastAPI, token: SecretStr | None, view_token: SecretStr | None 
 
     @app.middleware("http")
     async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        request.state.may_view = login is None or login.is_session(request.cookies.get(COOKIE))
         refused = _refusal(request, login, view_token)
         if refused is not None:
             return refused
