@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -150,3 +151,15 @@ def test_a_cloud_without_a_key_and_engines_that_are_not_the_offline_ones(tmp_pat
     assert not {"apertium", "espeak-ng", "translation en → xx"} & set(findings)
     _, findings, _ = doctor(config(tmp_path, more), tmp_path, GEMINI_API_KEY="k")
     assert "Gemini Live" not in findings
+
+
+def test_ports_of_one_that_runs_are_no_fault(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        text = config(tmp_path, rtmp=taken.getsockname()[1])
+        (tmp_path / "state").mkdir()
+        with (tmp_path / "state" / "up.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            status, findings, _ = doctor(text, tmp_path)
+            assert status == 0
+            assert "runs here" in findings[f"port {taken.getsockname()[1]}"]
+        assert doctor(text, tmp_path)[0] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -56,7 +57,7 @@ def examine(config: Config, state_dir: Path) -> Iterator[Finding]:
     yield from _cloud_keys(config)
     server = _media_server(config)
     yield server
-    yield from _ports(config, with_mediamtx=server.subject == "MediaMTX" and server.level == "ok")
+    yield from _ports(config, state_dir, with_mediamtx=server.subject == "MediaMTX" and server.level == "ok")
     yield _disk(state_dir)
     yield from _destinations(config)
 
@@ -209,8 +210,21 @@ def _media_server(config: Config) -> Finding:
     )
 
 
-def _ports(config: Config, *, with_mediamtx: bool) -> Iterator[Finding]:
-    listen = config.listen
+def _runs_here(state_dir: Path) -> bool:
+    """Whether another one holds a lock of this state folder."""
+    for lock in (state_dir / "up.lock", state_dir / "workers" / "lock"):
+        try:
+            with lock.open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return True
+    return False
+
+
+def _ports(config: Config, state_dir: Path, *, with_mediamtx: bool) -> Iterator[Finding]:
+    listen, running = config.listen, _runs_here(state_dir)
     wanted = [("listen.api", listen.api_host, listen.api)]
     if config.mediamtx.api is None:
         wanted.insert(0, ("listen.rtmp", listen.host, listen.rtmp))
@@ -224,7 +238,9 @@ def _ports(config: Config, *, with_mediamtx: bool) -> Iterator[Finding]:
             continue
         udp = name == "listen.srt"
         problem = why_not(host, port, udp=udp)
-        if problem:
+        if problem and running:
+            yield Finding("ok", f"port {port}", f"taken, for {name} of the babelcast that runs here")
+        elif problem:
             flags = "-lunp" if udp else "-ltnp"
             mend = f"ss {flags} 'sport = :{port}' says who has it; end that, or set {name} to another port"
             yield Finding("error", f"port {port}", f"{name}: {problem}", mend)

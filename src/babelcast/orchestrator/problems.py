@@ -103,7 +103,9 @@ def _refusal(request: Request, login: Login | None, view_token: SecretStr | None
     elif not (_may_pass(request, login) or _may_view(request, view_token)):
         by_cookie = login.is_session(request.cookies.get(COOKIE))
         if not by_cookie:
-            return problem(401, "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
+            return problem(
+                401, "the API's token is needed, as a bearer or by a login", headers={"WWW-Authenticate": "Bearer"}
+            )
     if request.method not in _SAFE_METHODS:
         origin = request.headers.get("origin")
         if origin is None and by_cookie:  # browsers send it; without one it can't be told whose page asks
