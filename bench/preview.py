@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import random
 import shutil
 import statistics
 import sys
@@ -42,8 +43,9 @@ SOURCES = {
     "2 B-frames (re-encoded)": ["-bf", "2", "-rc-lookahead", "0"],
 }
 NOTE = """
-*Cold* is the first look at all, from the start of the navigation: the preview's process starts, and MediaMTX hands
-over nothing before the next key picture. *Warm*: the path is played already, for somebody else or by `keep_ready`.
+*Cold* is the first look at a path, from the start of the navigation: the preview's process is there, as it is soon
+after the first stream came on air, and MediaMTX hands over nothing before the next key picture. *Warm*: the path is
+played already, for somebody else or by `keep_ready`.
 Glass to glass is from drawing a picture to its presentation on the page, the encoder's delay included."""
 _NOTE_FIRST = """
 new MutationObserver((_, self) => {
@@ -155,9 +157,13 @@ async def pictures(kind: str, coding: list[str], tries: int, seconds: float, fol
     """A row: first picture with nothing running, with the path played already, and glass to glass."""
     folder.mkdir()
     async with server(kind, folder) as (_, url), publishing(url, coding):
-        cold = []
-        for number in range(min(tries, 3)):  # a new preview process each time
-            async with site(url, folder / f"cold{number}") as (base, _):
+        cold, rng = [], random.Random(0)
+        for number in range(tries):
+            async with site(url, folder / f"cold{number}") as (base, process):
+                process.warm()
+                while process.pid is None:
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(2.0 * rng.random())  # anywhere in the group of pictures
                 cold.append(await first_picture(browser, base))
         async with site(url, folder / "warm") as (base, _):
             await first_picture(browser, base)

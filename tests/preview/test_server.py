@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from babelcast.errors import LaunchError, PreviewError
 from babelcast.media_server.relay.client import RelayClient
+from babelcast.orchestrator import preview as paths_module
 from babelcast.orchestrator.preview import ServerPaths
 from babelcast.preview.process import PreviewProcess
 from babelcast.preview.server import Previews
@@ -149,8 +150,35 @@ async def test_paths_are_kept_ready(tmp_path: Path) -> None:
         async def live() -> bool:
             return [each.state for each in (await site.process.status()).channels] == ["live"]
 
-        async with publishing(f"{relay.rtmp_url}/{IN}"), ServerPaths(server).kept_ready(site.process):
+        async with publishing(f"{relay.rtmp_url}/{IN}"), ServerPaths(server).kept_ready(site.process, playing=True):
             await until(live, "played, although nobody has looked")
+
+
+async def test_the_process_is_there_soon_after_the_first_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths_module, "_READY_S", 0.1)
+    monkeypatch.setattr(paths_module, "_AFTER_A_START_S", 0.1)
+    async with (
+        relay_site(tmp_path) as (relay, site),
+        contextlib.aclosing(RelayClient(relay.api_url, relay.rtmp_url)) as server,
+        ServerPaths(server).kept_ready(site.process, playing=False),
+    ):
+        await asyncio.sleep(0.5)
+        assert site.process.pid is None, "nothing is on air"
+        async with publishing(f"{relay.rtmp_url}/{IN}"):
+            await until(lambda: site.process.pid, "a process, although nobody has looked")
+            assert (await site.process.status()).channels == (), "and it plays nothing"
+
+
+async def test_the_page_has_its_path_played_before_it_asks_where_it_may_be_watched(tmp_path: Path) -> None:
+    for token, played in ((None, [IN]), ("s3cret-token", [])):
+        async with relay_site(tmp_path, token=token) as (relay, site), publishing(f"{relay.rtmp_url}/{IN}"):
+            async with site.http.get(f"/preview/{IN}") as answer:
+                assert answer.status == 200
+            await until(lambda: site.process.pid, "a process")
+            await asyncio.sleep(0.5)
+            assert [each.path for each in (await site.process.status()).channels] == played
 
 
 async def test_why_a_source_can_not_be_played_is_said() -> None:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 BRIDGE = "bridge"
 _BROWSER_CODECS = frozenset({"H264", "VP8", "VP9", "AV1", "Opus", "G711", "G722"})
 _READY_S = 3.0
+_AFTER_A_START_S = 5.0
+"""A worker that has just started needs the processor more."""
 
 
 class ServerPaths:
@@ -40,20 +42,25 @@ class ServerPaths:
         return Found(self._server.read_url(path, "rtmp"), self._whep_url(path, info))
 
     @contextlib.asynccontextmanager
-    async def kept_ready(self, process: PreviewProcess) -> AsyncIterator[None]:
-        """Inside, every path that is published, and that we would show, is played all the time."""
-        task = asyncio.create_task(self._keep_ready(process), name="previews kept ready")
+    async def kept_ready(self, process: PreviewProcess, *, playing: bool) -> AsyncIterator[None]:
+        """Inside, the preview process is there from the first published path on: somebody will want to see it.
+        ``playing``: every path that is published, and that we would show, is also played all the time."""
+        task = asyncio.create_task(self._keep_ready(process, playing), name="previews kept ready")
         try:
             yield
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _keep_ready(self, process: PreviewProcess) -> None:
+    async def _keep_ready(self, process: PreviewProcess, playing: bool) -> None:
         while True:
             try:
-                for info in await self._server.list_paths():
-                    found = await self.find(info.name) if info.online else None
+                online = [info for info in await self._server.list_paths() if info.online]
+                if online and not playing:
+                    await asyncio.sleep(_AFTER_A_START_S)
+                    return process.warm()
+                for info in online:
+                    found = await self.find(info.name)
                     if found is not None and found.url is not None and found.whep_url is None:
                         await process.watch(info.name, found.url)
             except BabelcastError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import aiohttp
 from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
+from starlette.background import BackgroundTask
 
-from babelcast.errors import MissingDependencyError, PreviewError
+from babelcast.errors import BabelcastError, MissingDependencyError, PreviewError
 from babelcast.preview import whep
 from babelcast.preview.process import PreviewProcess
 from babelcast.preview.settings import API, PAGE, PreviewSettings
@@ -75,8 +77,9 @@ def preview_router(
     """``http`` is for MediaMTX's WHEP. ``default``: the page is also there without a path, for an
     API that has one path alone."""
     router = APIRouter(tags=["preview"])
-    _mount_page(router, process, settings, default)
-    _mount_api(router, _Desk(process, paths, http, settings))
+    desk = _Desk(process, paths, http, settings)
+    _mount_page(router, desk, settings, default)
+    _mount_api(router, desk)
     return router
 
 
@@ -110,6 +113,15 @@ class _Desk:
             return view
         status = await self._process.watch(path, found.url)
         return view.model_copy(update=status.model_dump(exclude={"path"}))
+
+    def expect(self) -> None:
+        """Somebody will ask in a moment."""
+        self._process.warm()
+
+    async def expect_of(self, path: str) -> None:
+        """As much, and what will be asked for. The page says what is wrong."""
+        with contextlib.suppress(BabelcastError, HTTPException):
+            await self.view(path)
 
     async def offer(self, path: str, sdp: str) -> tuple[str, str]:
         """(session, answer). Raises PreviewError and other BabelcastErrors."""
@@ -196,7 +208,7 @@ async def _answered(what: Awaitable[_T]) -> _T:
         raise HTTPException(501, str(error)) from error
 
 
-def _mount_page(router: APIRouter, process: PreviewProcess, settings: PreviewSettings, default: bool) -> None:
+def _mount_page(router: APIRouter, desk: _Desk, settings: PreviewSettings, default: bool) -> None:
     folder = files("babelcast.preview") / "page"
     page = (folder / "index.html").read_bytes()
     assets = {name: (folder / name).read_bytes() for name in _ASSETS}
@@ -217,13 +229,15 @@ def _mount_page(router: APIRouter, process: PreviewProcess, settings: PreviewSet
         return Response(assets[name], headers=headers, media_type=_ASSETS[name])
 
     @router.get(PAGE + "/{path:path}", summary="The page to embed or to open", response_class=Response)
-    async def embed(path: AnyPath) -> Response:
-        process.warm()
-        return Response(page, headers=headers, media_type="text/html; charset=utf-8")
+    async def embed(path: AnyPath, request: Request) -> Response:
+        """It is open to everybody; that the path is played before the page asks for it is for those who may watch."""
+        desk.expect()
+        begin = BackgroundTask(desk.expect_of, path) if getattr(request.state, "may_view", False) else None
+        return Response(page, headers=headers, media_type="text/html; charset=utf-8", background=begin)
 
     if default:
 
         @router.get(PAGE, summary="The page to embed or to open", response_class=Response)
         async def embed_default() -> Response:
-            process.warm()
+            desk.expect()
             return Response(page, headers=headers, media_type="text/html; charset=utf-8")
