@@ -64,6 +64,10 @@ CASES: dict[str, tuple[Facts, tuple[str, str, str]]] = {
         facts(stream(fallback="ducked", cause="budget")),
         ("warning", "Original, turned down, on air", "show/es/budget"),
     ),
+    "unsupported": (
+        facts(stream(fallback="original", cause="closed", backend_state="unsupported")),
+        ("warning", "Original sound on air", "show/es/unsupported"),  # one alarm, and not of a service that is away
+    ),
     "forced": (facts(stream(controls=Controls(force="original"))), ("notice", "Original sound on air", "")),
     "not dubbed": (facts(stream(backend_state="none")), ("ok", "On air", "")),
     "silent": (facts(stream(), silent_s=20.0, heard_db=-96.0), ("ok", "Dub on air", "show/silent")),

@@ -236,3 +236,42 @@ async def test_without_a_bridge_there_is_no_panel_for_it() -> None:
         bridge(source)
         watch.poke()
         await expect(page.get_by_role("link", name="Media bridge")).to_be_visible()
+
+
+async def test_without_any_stream_the_address_is_the_servers_own() -> None:
+    async with console_server(FakeSource()) as (url, _), chromium() as browser, opened(browser, url) as page:
+        await expect(page.locator(".copy-value").first).to_have_text("rtmp://127.0.0.1:1936/live/my-show")
+
+
+async def test_who_fetches_the_token_elsewhere_finds_the_login_as_it_was() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source, token="t0ken") as (url, _), chromium() as browser:
+        async with opened(browser, url, "Ana", faults=["401"]) as page:
+            await page.get_by_label("Token").fill("half a tok")
+            for event in ("visibilitychange", "online"):  # back from the password manager
+                await page.evaluate(
+                    f"(document.dispatchEvent(new Event('{event}')), dispatchEvent(new Event('{event}')))"
+                )
+            await asyncio.sleep(1.0)
+            await expect(page.locator(".screen")).to_have_count(1)
+            await expect(page.get_by_label("Token")).to_have_value("half a tok")
+            await page.get_by_label("Token").fill("t0ken")
+            await page.get_by_role("button", name="Log in").click()
+            await expect(page.locator(".link-word")).to_have_text("Connected")
+
+
+async def test_what_is_not_seen_is_not_played_either() -> None:
+    source = FakeSource()
+    several(source)
+    async with console_server(source, preview=True) as (url, _), chromium() as browser:
+        async with opened(browser, url, "Ana", faults=["404"]) as page:  # the first frames come before the route
+            await page.route("**/preview/**", lambda route: route.fulfill(body="a preview", content_type="text/html"))
+            await page.locator(".streams a[href='#my-show']").click()
+            await expect(page.locator(".previews iframe[src*='live/my-show']")).to_have_count(2)
+            await page.get_by_role("link", name="Media bridge").click()
+            await expect(page.locator("iframe[src='preview/bridge']")).to_have_count(1)
+            await expect(page.locator("iframe")).to_have_count(1)
+            await page.locator(".streams a[href='#my-show']").click()
+            await expect(page.locator("iframe[src*='live/my-show']")).to_have_count(2)
+            await expect(page.locator("iframe")).to_have_count(2)

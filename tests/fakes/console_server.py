@@ -29,6 +29,7 @@ from babelcast.bridge.status import (
 )
 from babelcast.console.assets import load_assets
 from babelcast.console.routes import console_router
+from babelcast.console.state import publish_address
 from babelcast.console.watch import Watch
 from babelcast.egress.status import DestinationState, DestinationStatus
 from babelcast.errors import ControlsError
@@ -459,14 +460,18 @@ def _routes(source: FakeSource, watch: Watch) -> APIRouter:
 
 @contextlib.asynccontextmanager
 async def console_server(
-    source: FakeSource, *, token: str | None = None, port: int = 0, page: str | None = None
+    source: FakeSource, *, token: str | None = None, port: int = 0, page: str | None = None, preview: bool = False
 ) -> AsyncIterator[tuple[str, Watch]]:
-    """Its address. ``page``: the version of the page that it says it has."""
+    """Its address. ``page``: the version of the page that it says it has. ``preview``: it says that it has one."""
     app, secret = FastAPI(), SecretStr(token) if token else None
     assets = load_assets()
     server = {
-        "version": "0", "page": page or assets.version, "login": token is not None, "preview": False, "rtmp": 1935
-    }  # fmt: skip
+        "version": "0",
+        "page": page or assets.version,
+        "login": token is not None,
+        "preview": preview,
+        "publish": publish_address("rtmp://127.0.0.1:1936/live/my-show/in"),
+    }
     watch = Watch(source, server)
     problems.install(app, secret)
     app.include_router(session_router(Login(secret) if secret else None))

@@ -220,7 +220,16 @@ def _target(facts: Facts, target: TargetStatus) -> Iterator[Condition]:
     view = facts.view
     name = f" ({target.language})" if len(facts.targets) > 1 else ""
     cause = target.fallback_cause
-    if target.fallback is not None and cause in _CAUSES:
+    if target.backend_state == "unsupported":
+        heard = f"Viewers hear {_HEARD[target.fallback]}. " if target.fallback is not None else ""
+        yield Condition(
+            f"{view.id}/{target.language}/unsupported",
+            view.id,
+            "alarm",
+            f"The speech backend can't do this language{name}",
+            f"{heard}Choose another backend or language in babelcast.yaml: {target.last_error or ''}",
+        )
+    elif target.fallback is not None and cause in _CAUSES:
         severity, title, advice = _CAUSES[cause]
         why = f" – {target.last_error}" if target.last_error else ""
         yield Condition(
@@ -230,14 +239,6 @@ def _target(facts: Facts, target: TargetStatus) -> Iterator[Condition]:
             f"{title}{name}",
             f"Viewers hear {_HEARD[target.fallback]}. {advice}{why}.",
             after_s=1.0 if severity == "alarm" else 3.0,
-        )
-    if target.backend_state == "unsupported":
-        yield Condition(
-            f"{view.id}/{target.language}/unsupported",
-            view.id,
-            "alarm",
-            f"The speech backend can't do this language{name}",
-            f"Choose another backend or language in babelcast.yaml: {target.last_error or ''}",
         )
     if target.output_state == "retrying":
         yield Condition(

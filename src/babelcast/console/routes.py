@@ -64,9 +64,14 @@ def console_router(watch: Watch, assets: Assets) -> APIRouter:
             events, media_type="text/event-stream", headers=_NO_STORE | {"X-Accel-Buffering": "no"}
         )
 
-    @router.post("/api/v1/alarms/{key:path}/acknowledge", status_code=204, response_class=Response)
+    @router.post(
+        "/api/v1/alarms/{key:path}/acknowledge",
+        status_code=204,
+        response_class=Response,
+        summary="Somebody has seen an alarm; for all operators",
+    )
     async def acknowledge(key: Annotated[str, Path(max_length=300)], by: Annotated[str, Depends(who)]) -> None:
-        """Somebody has seen it: it stays while its cause lasts, and goes then. For all operators."""
+        """It stays while its cause lasts, and goes then."""
         if not watch.acknowledge(key, by):
             raise HTTPException(404, "there is no such alarm any more")
 

@@ -88,7 +88,7 @@ def _stream(facts: Facts, changes: Changes, kbps_out: Mapping[tuple[str, str], f
         "headline": asdict(headline(facts)),
         "steps": way,
         "languages": {"source": view.source_language, "targets": list(view.target_languages)},
-        "publish": _publish(view.urls.publish),
+        "publish": publish_address(view.urls.publish),
         "source": {
             "state": facts.source,
             "kbps": _rounded(facts.kbps_in, 0),
@@ -121,8 +121,8 @@ def _stream(facts: Facts, changes: Changes, kbps_out: Mapping[tuple[str, str], f
     }
 
 
-def _publish(url: str) -> dict[str, Any]:
-    """``host`` only where it is another machine than this one: else it is the one that the browser used."""
+def publish_address(url: str) -> dict[str, Any]:
+    """Of an RTMP address; ``host`` only where it is another machine: else it is the one that the browser used."""
     parts = urlsplit(url)
     path, _, key = parts.path.strip("/").rpartition("/")
     here = parts.hostname in (None, "127.0.0.1", "::1", "localhost", "0.0.0.0")

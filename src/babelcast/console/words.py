@@ -61,9 +61,8 @@ def headline(facts: Facts) -> Headline:
     if facts.source == "lost":
         gone = f"gone for {view.source_gone_s or 0:.0f} s"
         shown = {"slate": "viewers see the slate", "hold": "viewers see its last picture"}
-        return Headline(
-            "alarm", "Source lost", f"{gone}; {shown.get((status and status.source_loss) or '', 'waiting')}"
-        )
+        before = "viewers still see what came before"  # by the delay
+        return Headline("alarm", "Source lost", f"{gone}; {shown.get((status and status.source_loss) or '', before)}")
     if facts.source == "stalled":
         return Headline("alarm", "Source stalled", f"connected, but nothing has come for {facts.still_s:.0f} s")
     if view.state == "retrying":
@@ -94,7 +93,13 @@ def _on_air(facts: Facts) -> Headline:
     which = f" ({', '.join(each.language for each in fallen)})" if len(fallen) < len(facts.targets) else ""
     if first.fallback_cause == "operator":
         return Headline("notice", _LOUD[first.fallback] + which, "chosen by an operator")
-    return Headline("warning", _LOUD[first.fallback] + which, _WHY.get(first.fallback_cause or "", "there is no dub"))
+    return Headline("warning", _LOUD[first.fallback] + which, _why(first))
+
+
+def _why(target: TargetStatus) -> str:
+    if target.backend_state == "unsupported":
+        return "the speech backend can't do this language"
+    return _WHY.get(target.fallback_cause or "", "there is no dub")
 
 
 def steps(facts: Facts) -> tuple[Step, ...]:
@@ -163,9 +168,8 @@ def _speech(facts: Facts) -> Step:
         return Step("speech", "Speech", "skipped", "not dubbed")
     down = next((target for target in facts.targets if target.backend_state in ("retrying", "unsupported")), None)
     if down is not None:
-        return Step(
-            "speech", "Speech", "problem", "no service", down.last_error or "The speech service does not answer."
-        )
+        text = f"not into {down.language}" if down.backend_state == "unsupported" else "no service"
+        return Step("speech", "Speech", "problem", text, down.last_error or "The speech service does not answer.")
     if facts.recognised is not None:
         return Step("speech", "Speech", "ok", "recognised")
     return Step(
@@ -189,9 +193,7 @@ def _dub(facts: Facts) -> Step:
         )
     fallen = next((target for target in facts.targets if target.fallback is not None), None)
     if fallen is not None:
-        return Step(
-            "dub", "Dub", "problem", "fallback", f"Viewers hear a fallback: {_WHY[fallen.fallback_cause or 'closed']}."
-        )
+        return Step("dub", "Dub", "problem", "fallback", f"Viewers hear a fallback: {_why(fallen)}.")
     if any(_heard(target) for target in facts.targets):
         return Step("dub", "Dub", "ok", "on air")
     return Step("dub", "Dub", "waiting", "waiting", "The first sentence is heard when its picture is on air.")

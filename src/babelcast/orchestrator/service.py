@@ -17,7 +17,9 @@ from babelcast.clock import Clock, MonotonicClock
 from babelcast.config import Config
 from babelcast.console.assets import load_assets
 from babelcast.console.routes import console_router
+from babelcast.console.state import publish_address
 from babelcast.console.watch import Watch
+from babelcast.egress.fleet import Place
 from babelcast.errors import BabelcastError, ControlsError
 from babelcast.hosts import reachable
 from babelcast.media_server.base import MediaServer
@@ -40,7 +42,7 @@ from babelcast.orchestrator.store import AsyncStore, Store
 from babelcast.orchestrator.views import EventView, Views
 from babelcast.preview.process import PreviewProcess
 from babelcast.preview.routes import preview_router
-from babelcast.spec import BackendKind, Controls, ControlsPatch, DumpSpec, DumpStatus
+from babelcast.spec import BackendKind, Controls, ControlsPatch, DumpSpec, DumpStatus, ingest_path
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,24 @@ class Orchestrator:
         options = self._options
         settings = Settings(self._config, options.speech_urls, options.journal_dir, options.source_grace_s)
         self._store = AsyncStore(self._raw_store)
-        choices = await self._store.call(Store.destination_choices)
+        self._wire(settings, await self._store.call(Store.destination_choices))
+        async with contextlib.AsyncExitStack() as stack:
+            self._http = await stack.enter_async_context(aiohttp.ClientSession())
+            await self._controls.load(self._http)
+            self.views = Views(
+                settings, self._server, self._loop, self._forwarding, self._controls, self._clock, self._http
+            )
+            # egress and workers end at the same time: each has its own grace
+            stack.push_async_callback(self._forwarding.stopped)
+            await stack.enter_async_context(self._launcher.running(self._loop.wake))
+            await self._forwarding.start()  # after the launcher, which knows that we are the only one
+            stack.callback(self._forwarding.begin_stop)
+            await stack.enter_async_context(self._loop.running())
+            await self._serve(stack)
+            log.info("the API answers at %s", self.api_url)
+            yield self
+
+    def _wire(self, settings: Settings, choices: Mapping[Place, bool]) -> None:
         self._forwarding = Forwarding(
             self._config, self._egress, choices, lambda path: self._server.read_url(path, "rtmp")
         )
@@ -111,43 +130,30 @@ class Orchestrator:
             settings,
             self._metrics,
             self._clock,
-            poll_s=options.poll_s,
-            stop_grace_s=options.stop_grace_s,
-            policy=replace(options.policy, max_workers=self._config.limits.workers),
+            poll_s=self._options.poll_s,
+            stop_grace_s=self._options.stop_grace_s,
+            policy=replace(self._options.policy, max_workers=self._config.limits.workers),
             rng=self._rng,
         )
-        async with contextlib.AsyncExitStack() as stack:
-            session = self._http = await stack.enter_async_context(aiohttp.ClientSession())
-            await self._controls.load(session)
-            self.views = Views(
-                settings, self._server, self._loop, self._forwarding, self._controls, self._clock, session
-            )
-            # egress and workers end at the same time: each has its own grace
-            stack.push_async_callback(self._forwarding.stopped)
-            await stack.enter_async_context(self._launcher.running(self._loop.wake))
-            await self._forwarding.start()  # after the launcher, which knows that we are the only one
-            stack.callback(self._forwarding.begin_stop)
-            await stack.enter_async_context(self._loop.running())
-            listen = self._config.listen
-            preview = self._config.preview
-            app = create_app(self, events_router(self._loop.wake, self._metrics), self._config.api_token, preview.token)
-            captions = Captions(options.journal_dir, self._languages)
-            app.include_router(captions_router(captions))
-            address = options.bridge or BridgeAddress.of(self._config.bridge)
-            bridge = BridgeClient(session, address) if address else None
-            app.include_router(bridge_router(bridge, self._bridge_ordered))
-            if options.preview_dir is not None:
-                shown = await stack.enter_async_context(PreviewProcess(options.preview_dir, preview).running())
-                paths = ServerPaths(self._server, bridge)
-                app.include_router(preview_router(shown, paths, session, preview))
-                if preview.keep_ready:
-                    await stack.enter_async_context(paths.kept_ready(shown))
-            self._watch = await self._console(stack, app, bridge)
-            self._port = await stack.enter_async_context(serving(app, listen.api_host, listen.api))
-            stack.callback(captions.close)  # before the server, which waits for its answers
-            stack.callback(self._watch.close)
-            log.info("the API answers at %s", self.api_url)
-            yield self
+
+    async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
+        """The API, with all that is mounted on it."""
+        options, listen, preview = self._options, self._config.listen, self._config.preview
+        app = create_app(self, events_router(self._loop.wake, self._metrics), self._config.api_token, preview.token)
+        captions = Captions(options.journal_dir, self._languages)
+        app.include_router(captions_router(captions))
+        address = options.bridge or BridgeAddress.of(self._config.bridge)
+        bridge = BridgeClient(self._http, address) if address else None
+        app.include_router(bridge_router(bridge, self._bridge_ordered))
+        if options.preview_dir is not None:
+            shown = await stack.enter_async_context(PreviewProcess(options.preview_dir, preview).running())
+            paths = ServerPaths(self._server, bridge)
+            app.include_router(preview_router(shown, paths, self._http, preview))
+            await stack.enter_async_context(paths.kept_ready(shown, playing=preview.keep_ready))
+        self._watch = await self._console(stack, app, bridge)
+        self._port = await stack.enter_async_context(serving(app, listen.api_host, listen.api))
+        stack.callback(captions.close)  # before the server, which waits for its answers
+        stack.callback(self._watch.close)
 
     async def _console(self, stack: contextlib.AsyncExitStack, app: FastAPI, bridge: BridgeClient | None) -> Watch:
         """The operator's page, and what watches for it."""
@@ -157,6 +163,7 @@ class Orchestrator:
             "page": assets.version,
             "login": self._config.api_token is not None,
             "preview": self._options.preview_dir is not None,
+            "publish": publish_address(self._server.publish_url(ingest_path("my-show"))),
         }
         source = ConsoleSource(self.views, self._loop, self.events, bridge)
         watch = Watch(source, server)

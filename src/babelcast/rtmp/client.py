@@ -288,7 +288,7 @@ async def _open(target: RtmpTarget, timeout_s: float, io_timeout_s: float, tls: 
         raise _no_tls(target, (error.reason or str(error)).replace("_", " ").lower()) from None
     except OSError as error:
         # asyncio puts "Connect call failed" and a tuple in the place of the system's own words
-        why = os.strerror(error.errno).lower() if (error.errno or 0) > 0 else error.strerror or str(error)
+        why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else error.strerror or str(error)
         if not why:  # asyncio says nothing of a peer that hangs up in the middle of the handshake
             raise _no_tls(target, "it closed the connection in the handshake") from None
         raise RtmpError(f"can't connect to {target.host}:{target.port}: {why}") from None

@@ -35,7 +35,8 @@ export function makeBridge(page) {
     desk,
     update(state) {
       const bridge = state.bridge;
-      if (!bridge) return;
+      const shown = page.view === "~bridge";
+      if (!bridge || !shown) return preview.update(null, "", ""); // what is not seen is not heard either
       const down = bridge.state === undefined;
       const tone = down ? "alarm" : TONES[bridge.state];
       attr(head, "data-tone", tone);

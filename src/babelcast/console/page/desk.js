@@ -68,7 +68,7 @@ export function makeAir(page) {
     if (wish) return "Requested; waiting for the server";
     const late = stream.in_force !== undefined && stream.in_force < stream.controls.revision ? " · the worker has not got it yet" : "";
     const fallen = stream.targets[page.language];
-    if (!forced && fallen?.fallback) return `Set: the dub. Heard now: ${MODES[fallen.fallback].toLowerCase()}, as fallback${late}`;
+    if (!forced && fallen?.fallback) return `Fallback on air: ${MODES[fallen.fallback].toLowerCase()}${late}`;
     const by = forced && stream.forced ? ` · ${stream.forced.by}, ${clock(stream.forced.at_s)}` : "";
     return `Confirmed: ${forced ? MODES[forced].toLowerCase() : "the dub"}${by}${late}`;
   };

@@ -80,7 +80,6 @@ export function keyed(parent, items, make) {
   for (const [key, part] of known) {
     if (!wanted.has(key)) {
       part.node.remove();
-      part.gone?.();
       known.delete(key);
     }
   }

@@ -20,12 +20,12 @@ const VERSION = document.querySelector("meta[name=page]").content;
 class Page {
   constructor() {
     this.store = new Store();
-    this.view = decodeURIComponent(location.hash.slice(1)); // a stream's id, ~bridge or ~new
+    this.view = location.hash.slice(1); // a stream's id, ~bridge or ~new
     this.language = null;
     this.busy = Promise.resolve();
     this.revisions = {};
     this.theme(localStorage.getItem("theme") ?? "dark");
-    addEventListener("hashchange", () => this.turn(decodeURIComponent(location.hash.slice(1))));
+    addEventListener("hashchange", () => this.turn(location.hash.slice(1)));
   }
 
   /** The stream that is shown, or null. */
@@ -159,10 +159,11 @@ function render() {
   parts.streams.update(state);
   parts.alarms.update(state);
   parts.events.update(state);
-  if (bridge) parts.bridge.update(state);
-  else {
+  parts.bridge.update(state);
+  parts.previews.update(state);
+  if (!bridge) {
     parts.start.update();
-    for (const name of ["headline", "way", "previews", "facts", "air", "mix", "destinations", "worker", "transcript"]) parts[name].update(state);
+    for (const name of ["headline", "way", "facts", "air", "mix", "destinations", "worker", "transcript"]) parts[name].update(state);
   }
   const names = Object.entries(state.server.operators ?? {}).flatMap(([name, count]) => Array(count).fill(name));
   text(others, names.length > 1 ? `${names.length} operators: ${[...new Set(names)].join(", ")}` : "");
@@ -231,6 +232,7 @@ setInterval(() => {
 }, 1000);
 
 async function begin() {
+  page.feed.stop();
   try {
     const { document: session } = await ask("GET", "api/v1/session");
     if (session.needed && !session.ok) return login(() => page.feed.follow(known()));

@@ -56,15 +56,17 @@ export class Feed {
     this.lostAt = 0;
     this.heardAt = 0;
     this.up = false;
+    this.wanted = false; // not while somebody has to log in first
     setInterval(() => this.listen(), 1000);
-    addEventListener("online", () => this.open());
+    addEventListener("online", () => this.wanted && this.open());
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden && !this.up) this.open();
+      if (!document.hidden && !this.up && this.wanted) this.open();
     });
   }
 
   /** Show `stream` from now on. */
   follow(stream) {
+    this.wanted = true;
     this.stream = stream;
     this.open();
   }
@@ -132,7 +134,9 @@ export class Feed {
     if (this.source && Date.now() - this.heardAt > QUIET_MS) this.lose();
   }
 
+  /** Until somebody follows again. */
   stop() {
+    this.wanted = false;
     clearTimeout(this.timer);
     this.timer = 0;
     this.source?.close();

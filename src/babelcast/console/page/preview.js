@@ -49,8 +49,5 @@ export function makePreview(label) {
       attr(box, "data-empty", wanted === null);
       fit();
     },
-    gone() {
-      frame?.remove();
-    },
   };
 }

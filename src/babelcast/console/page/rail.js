@@ -71,6 +71,7 @@ export function makeAlarms(page) {
         setIcon(sign, over ? "ok" : alarm.severity === "alarm" ? "alarm" : "warn");
         text(title, (alarm.stream && Object.keys(page.store.state.streams).length > 1 ? `${alarm.stream}: ` : "") + alarm.title);
         text(advice, alarm.advice);
+        show(advice, !over); // what there was to do
         const often = alarm.times > 1 ? ` · ${alarm.times} times` : "";
         text(when, (over ? `${clock(alarm.since)} to ${clock(alarm.over)}` : `since ${clock(alarm.since)} · ${duration(page.store.now() - alarm.since)}`) + often);
         text(by, alarm.by ? `seen by ${alarm.by}` : "");

@@ -99,15 +99,11 @@ export function makePreviews(page) {
       const served = state.server.preview;
       const live = stream?.source.state === "live" || stream?.source.state === "stalled";
       const none = served ? "" : "No preview is served here";
-      source.update(live && served ? `live/${stream.id}/in` : null, none || "No source", "now, undelayed");
+      source.update(live && served ? `live/${stream.id}/in` : null, none || (live ? "" : "No source"), "now, undelayed");
       const several = (stream?.languages.targets.length ?? 0) > 1;
       const out = stream?.targets[page.language]?.output === "live";
       const path = several ? `live/${stream?.id}/out/${page.language}` : `live/${stream?.id}/out`;
-      output.update(out && served ? path : null, none || "Not on air yet", stream ? `as viewers see it, ${seconds(stream.delay.now ?? stream.delay.set)} later` : "");
-    },
-    gone() {
-      source.gone();
-      output.gone();
+      output.update(out && served ? path : null, none || (out ? "" : "Not on air yet"), stream ? `as viewers see it, ${seconds(stream.delay.now ?? stream.delay.set)} later` : "");
     },
   };
 }

@@ -33,7 +33,6 @@ export function makeStart(page) {
   const wrong = h("p", { class: "field-error", role: "alert" });
   const server = copyField("Server");
   const key = copyField("Stream key");
-  const watch = h("span", {});
   const where = h("p", { class: "start-note" }, "In OBS: Settings → Stream → Service: Custom. H.264 and AAC, as it sends by default; a key frame every 2 s.");
   const node = h(
     "section",
@@ -45,7 +44,6 @@ export function makeStart(page) {
     server.node,
     key.node,
     where,
-    watch,
   );
   const update = () => {
     const stream = page.stream;
@@ -55,7 +53,7 @@ export function makeStart(page) {
     text(wrong, good ? "" : "Small letters, digits, - and _; it begins with a letter or digit.");
     show(wrong, !good);
     text(title, stream ? `Put ${stream.id} on air` : "Put a stream on air");
-    const known = stream?.publish ?? Object.values(page.store.state.streams)[0]?.publish ?? { port: page.store.state.server.rtmp ?? 1935 };
+    const known = stream?.publish ?? Object.values(page.store.state.streams)[0]?.publish ?? page.store.state.server.publish;
     const host = known.host ?? (location.hostname.includes(":") ? `[${location.hostname}]` : location.hostname);
     text(server.value, good ? `rtmp://${host}:${known.port}/live/${wanted}` : "–");
     text(key.value, "in");
