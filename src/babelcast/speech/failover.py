@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
@@ -36,6 +35,7 @@ from babelcast.speech.base import (
     UsageEvent,
 )
 from babelcast.speech.cost import Budget
+from babelcast.speech.events import EventQueue
 from babelcast.speech.members import BUDGET_CODE, FailoverSettings, Member, Pool, Slot
 from babelcast.speech.retry import Tail
 from babelcast.units import NS_PER_S, SpeechFrame
@@ -64,18 +64,16 @@ class FailoverSession:
         self._opening: asyncio.Task[Slot] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
-        self._events: deque[SpeechEvent] = deque()
-        self._event_there = asyncio.Event()
+        self._events = EventQueue(_MAX_EVENTS)
         self._sequence = 0
         self._spoken_until_ns = -1
         self._progress_ns = -1
         self._dropped = 0
         self._finishing = False
-        self._ended = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._emit(BackendEvent(self._members[self._active.index].backend.name, self._active.reason))
+        self._events.push(BackendEvent(self._members[self._active.index].backend.name, self._active.reason))
         self._listen(self._active)
         self._task = asyncio.create_task(self._live(), name="speech failover")
 
@@ -89,7 +87,7 @@ class FailoverSession:
         return self._dropped + self._active.session.dropped_frames
 
     async def send(self, frame: SpeechFrame) -> None:
-        if self._ended:
+        if self._events.ended:
             raise SpeechUnavailableError("the session has ended", code="internal")
         self._tail.add(frame)
         for slot in (self._active, self._next):
@@ -106,15 +104,8 @@ class FailoverSession:
         self._finishing = True
         await self._active.session.finish()
 
-    async def events(self) -> AsyncIterator[SpeechEvent]:
-        while True:
-            while not self._events:
-                self._event_there.clear()
-                await self._event_there.wait()
-            event = self._events.popleft()
-            yield event
-            if isinstance(event, ClosedEvent):
-                return
+    def events(self) -> AsyncIterator[SpeechEvent]:
+        return self._events.read()
 
     async def aclose(self) -> None:
         if self._task is not None:
@@ -124,21 +115,9 @@ class FailoverSession:
         await self._drop_next()
         self._retire(self._active)
         await asyncio.gather(*self._retiring, return_exceptions=True)
-        self._end(ClosedEvent("finished", "closed by us", retryable=False))
+        self._events.push(ClosedEvent("finished", "closed by us", retryable=False))
 
     # events
-
-    def _emit(self, event: SpeechEvent) -> None:
-        if self._ended:
-            return
-        if len(self._events) >= _MAX_EVENTS:
-            self._events.popleft()
-        self._events.append(event)
-        self._event_there.set()
-
-    def _end(self, closed: ClosedEvent) -> None:
-        self._emit(closed)
-        self._ended = True
 
     def _listen(self, slot: Slot) -> None:
         slot.reader = asyncio.create_task(self._read(slot), name=f"failover {slot.index}")
@@ -162,7 +141,7 @@ class FailoverSession:
             budget = self._members[slot.index].budget
             if budget is not None:
                 budget.add(event.usd, self._clock.now_ns())
-            self._emit(event)
+            self._events.push(event)
             self._wake.set()
         elif isinstance(event, GoingAwayEvent):
             slot.closed = ClosedEvent("overloaded", "the speech service goes away", retryable=True)
@@ -183,15 +162,15 @@ class FailoverSession:
                     return
                 self._spoken_until_ns = segment.source_end_ns
                 self._tail.dealt_with(segment.source_end_ns)
-                self._emit(SegmentEvent(replace(segment, sequence=self._sequence)))
+                self._events.push(SegmentEvent(replace(segment, sequence=self._sequence)))
                 self._sequence += 1
             case ProgressEvent(until_ns):
                 self._tail.dealt_with(until_ns)
                 if until_ns > self._progress_ns:
                     self._progress_ns = until_ns
-                    self._emit(event)
+                    self._events.push(event)
             case _:
-                self._emit(event)
+                self._events.push(event)
 
     # who speaks
 
@@ -200,10 +179,10 @@ class FailoverSession:
             await self._watch()
         except Exception as error:  # a bug here must not hang the stream: retry opens another session
             log.exception("failover failed", extra={"streamId": self._target.stream_id})
-            self._end(ClosedEvent("internal", f"the failover failed: {error}", retryable=True))
+            self._events.push(ClosedEvent("internal", f"the failover failed: {error}", retryable=True))
 
     async def _watch(self) -> None:
-        while not self._ended:
+        while not self._events.ended:
             self._wake.clear()
             try:
                 async with asyncio.timeout(_TICK_S):
@@ -213,7 +192,7 @@ class FailoverSession:
             closed = self._active.closed
             if closed is not None:
                 if closed.code == "finished" or not await self._replace(closed):
-                    self._end(closed)
+                    self._events.push(closed)
             elif not self._finishing:
                 await self._look_for_better()
 
@@ -230,7 +209,7 @@ class FailoverSession:
         if ready is not None and ready.closed is None:
             dealt_ns = max(self._progress_ns, self._spoken_until_ns)
             if ready.start_ns is not None and 0 <= dealt_ns < ready.start_ns:
-                self._emit(LostEvent(dealt_ns, ready.start_ns))
+                self._events.push(LostEvent(dealt_ns, ready.start_ns))
             self._adopt(ready, closed.reason)
             return True
         await self._drop_next()
@@ -238,7 +217,7 @@ class FailoverSession:
             slot = await self._owner.open_slot(self._target, first=old.index if again else None)
         except SpeechError as error:
             self._active.closed = ClosedEvent(error.code, str(error), error.retryable)
-            self._end(self._active.closed)
+            self._events.push(self._active.closed)
             return False
         self._dropped += old.session.dropped_frames
         await self._start_again(slot, closed.reason)
@@ -264,7 +243,7 @@ class FailoverSession:
         """Let it hear what nobody has dealt with, as far as its dub can be in time."""
         lost, frames = self._tail.replay(self._owner.in_time_from() if self._owner.in_time_from else 0)
         if lost is not None:
-            self._emit(lost)
+            self._events.push(lost)
         if frames:
             slot.start_ns = frames[0].start_ns
         while frames:
@@ -296,7 +275,7 @@ class FailoverSession:
         elif spent and refusal is not None:
             log.warning("%s, and nobody else is left", refusal, extra={"streamId": self._target.stream_id})
             self._retire(self._active)
-            self._end(ClosedEvent(BUDGET_CODE, str(refusal), retryable=True))
+            self._events.push(ClosedEvent(BUDGET_CODE, str(refusal), retryable=True))
 
     async def _open_one(self, indices: Sequence[int], reason: str) -> Slot:
         error: SpeechError | None = None
@@ -360,7 +339,7 @@ class FailoverSession:
     def _say(self, slot: Slot, reason: str | None) -> None:
         name = self._members[slot.index].backend.name
         log.warning("%s speaks from now on: %s", name, reason, extra={"streamId": self._target.stream_id})
-        self._emit(BackendEvent(name, reason))
+        self._events.push(BackendEvent(name, reason))
 
     def _retire(self, slot: Slot) -> None:
         """Close it behind the scenes."""

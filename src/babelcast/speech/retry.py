@@ -30,6 +30,7 @@ from babelcast.speech.base import (
     SpeechSession,
     SpeechTarget,
 )
+from babelcast.speech.events import EventQueue
 from babelcast.units import NS_PER_S, SpeechFrame
 
 log = logging.getLogger(__name__)
@@ -133,13 +134,12 @@ class RetrySession:
         self._pauses = Pauses(settings, rng)
         self._on_state = on_state
         self._tail = Tail(settings.replay_s)
-        self._events: asyncio.Queue[SpeechEvent] = asyncio.Queue(_MAX_EVENTS)
+        self._events = EventQueue(_MAX_EVENTS)
         self._inner: SpeechSession | None = None
         self._sequence = 0
         self._spoken_until_ns: int | None = None
         self._dropped = 0
         self._finishing = False
-        self._ended = False
         self._task: asyncio.Task[None] | None = None
         self._next: SpeechSession | None = None
         """Opened while the one before it, which goes away, still speaks."""
@@ -154,7 +154,7 @@ class RetrySession:
         return self._dropped + (self._inner.dropped_frames if self._inner else 0)
 
     async def send(self, frame: SpeechFrame) -> None:
-        if self._ended:
+        if self._events.ended:
             raise SpeechError("the session has ended", code="internal")
         self._tail.add(frame)
         if self._inner is not None:
@@ -168,12 +168,8 @@ class RetrySession:
         if self._inner is not None:
             await self._inner.finish()
 
-    async def events(self) -> AsyncIterator[SpeechEvent]:
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, ClosedEvent):
-                return
+    def events(self) -> AsyncIterator[SpeechEvent]:
+        return self._events.read()
 
     async def aclose(self) -> None:
         if self._task:
@@ -183,19 +179,11 @@ class RetrySession:
         if self._next:
             await self._next.aclose()
             self._next = None
-        self._end(ClosedEvent("finished", "closed by us", retryable=False))
-
-    def _end(self, closed: ClosedEvent) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        if self._events.full():
-            self._events.get_nowait()
-        self._events.put_nowait(closed)
+        self._events.push(ClosedEvent("finished", "closed by us", retryable=False))
 
     @property
     def queued_events(self) -> int:
-        return self._events.qsize()
+        return len(self._events)
 
     def _state(self, state: str, reason: str | None = None, code: str | None = None) -> None:
         if self._on_state:
@@ -218,7 +206,7 @@ class RetrySession:
                 self.reopened += 1
                 continue
             if not closed.retryable or self._finishing:
-                self._end(closed)
+                self._events.push(closed)
                 return
             self._state("retrying", closed.reason, closed.code)
             self.reopened += 1

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from babelcast.errors import SpeechError, SpeechUnavailableError, UnsupportedLanguageError
 from babelcast.speech.base import ClosedEvent, SegmentEvent, SpeechBackend, SpeechEvent, SpeechSession, SpeechTarget
+from babelcast.speech.events import EventQueue
 from babelcast.units import SpeechFrame
 
 log = logging.getLogger(__name__)
@@ -31,16 +32,15 @@ class SharedMember:
         self._shared = shared
         self.language = language
         self.finished = False
-        self._events: asyncio.Queue[SpeechEvent] = asyncio.Queue(_MAX_EVENTS)
+        self._events = EventQueue(_MAX_EVENTS)
         self._sequence = 0
-        self._ended = False
 
     @property
     def dropped_frames(self) -> int:
         return self._shared.session.dropped_frames
 
     async def send(self, frame: SpeechFrame) -> None:
-        if self._ended:
+        if self._events.ended:
             raise SpeechUnavailableError("the session has ended", code="internal")
         await self._shared.send(frame)
 
@@ -48,39 +48,23 @@ class SharedMember:
         self.finished = True
         await self._shared.finish()
 
-    async def events(self) -> AsyncIterator[SpeechEvent]:
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, ClosedEvent):
-                return
+    def events(self) -> AsyncIterator[SpeechEvent]:
+        return self._events.read()
 
     async def aclose(self) -> None:
-        self.end(ClosedEvent("finished", "closed by us", retryable=False))
+        self._events.push(ClosedEvent("finished", "closed by us", retryable=False))
         await self._shared.leave(self)
 
     def take(self, event: SpeechEvent) -> None:
         """Full policy: this member ends, retryable. One that is not read must not hold up the other languages."""
-        if self._ended:
-            return
-        if isinstance(event, ClosedEvent):
-            self.end(event)
-        elif self._events.full():
-            self.end(ClosedEvent("internal", "the session's events were not read", retryable=True))
-        elif not isinstance(event, SegmentEvent):
-            self._events.put_nowait(event)
-        elif event.language == self.language:
-            self._events.put_nowait(replace(event, segment=replace(event.segment, sequence=self._sequence)))
+        if isinstance(event, SegmentEvent):
+            if event.language != self.language:
+                return
+            event = replace(event, segment=replace(event.segment, sequence=self._sequence))
             self._sequence += 1
-
-    def end(self, closed: ClosedEvent) -> None:
-        """Make ``closed`` the last event, whatever waits in the queue."""
-        if self._ended:
-            return
-        self._ended = True
-        if self._events.full():
-            self._events.get_nowait()
-        self._events.put_nowait(closed)
+        if self._events.full and not isinstance(event, ClosedEvent):
+            event = ClosedEvent("internal", "the session's events were not read", retryable=True)
+        self._events.push(event)
 
 
 class _Shared:

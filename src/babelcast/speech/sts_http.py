@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -33,8 +34,11 @@ from babelcast.speech.base import (
     SpeechEvent,
     SpeechTarget,
 )
+from babelcast.speech.events import EventQueue
 from babelcast.speech.problems import error_for, retry_after, unreachable
 from babelcast.units import NS_PER_MS, SPEECH_RATE, DubSegment, Fragment, SpeechFrame, ns_to_samples
+
+log = logging.getLogger(__name__)
 
 _OPEN_TIMEOUT_S = 5.0
 _IN_FLIGHT = 2
@@ -65,13 +69,12 @@ class StsHttpSession:
         )
         self._lost: LostEvent | None = None
         self._turns = asyncio.Semaphore(_IN_FLIGHT)
-        self._events: asyncio.Queue[SpeechEvent] = asyncio.Queue(_MAX_EVENTS)
+        self._events = EventQueue(_MAX_EVENTS)
         self._requests: set[asyncio.Task[wire.ProcessResponse]] = set()
         self._sequence = 0
         self._failures = 0
         self._dropped = 0
         self._finishing = False
-        self._ended = False
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -88,7 +91,7 @@ class StsHttpSession:
         return self._dropped
 
     async def send(self, frame: SpeechFrame) -> None:
-        if self._ended or self._closing:
+        if self._events.ended or self._closing:
             raise SpeechUnavailableError("the session has ended", code="internal")
         if frame.rate != SPEECH_RATE:
             raise SpeechError(f"frames are at {SPEECH_RATE} Hz", code="unsupported_format")
@@ -102,8 +105,8 @@ class StsHttpSession:
             self._dropped += max(1, (oldest.duration_ns - oldest.overlap_ns) // (100 * NS_PER_MS))
             start_ns = self._lost.source_start_ns if self._lost else oldest.start_ns + oldest.overlap_ns
             self._lost = LostEvent(start_ns, oldest.end_ns)
-        if self._lost and not self._events.full():
-            self._events.put_nowait(self._lost)
+        if self._lost and not self._events.full:
+            self._events.push(self._lost)
             self._lost = None
         self._wake.set()
 
@@ -114,12 +117,8 @@ class StsHttpSession:
         self._finishing = True
         self._wake.set()
 
-    async def events(self) -> AsyncIterator[SpeechEvent]:
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, ClosedEvent):
-                return
+    def events(self) -> AsyncIterator[SpeechEvent]:
+        return self._events.read()
 
     async def aclose(self) -> None:
         if self._closing:
@@ -129,11 +128,7 @@ class StsHttpSession:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not self._ended:
-            self._ended = True
-            if self._events.full():
-                self._events.get_nowait()
-            self._events.put_nowait(ClosedEvent("finished", "closed by us", retryable=False))
+        self._events.push(ClosedEvent("finished", "closed by us", retryable=False))
 
     async def _request_all(self) -> None:
         while True:
@@ -198,7 +193,6 @@ class StsHttpSession:
         for left in list(self._requests):
             left.cancel()
         await self._events.put(closed)
-        self._ended = True
 
     async def _deliver(self, fragment: Fragment, request: asyncio.Task[wire.ProcessResponse]) -> ClosedEvent | None:
         start_ns = fragment.start_ns + fragment.overlap_ns
@@ -213,6 +207,9 @@ class StsHttpSession:
             self._failures += 1
             if not error.retryable or self._failures >= _MAX_FAILURES:
                 return ClosedEvent(error.code, str(error), error.retryable)
+        except Exception as error:  # a bug here must not leave the stream waiting
+            log.exception("speech session failed", extra={"streamId": self._target.stream_id})
+            return ClosedEvent("internal", f"the speech client failed: {error}", retryable=True)
         return None
 
     def _segment(self, fragment: Fragment, answer: wire.ProcessResponse) -> DubSegment | None:

@@ -26,6 +26,7 @@ from babelcast.speech.base import (
     SpeechEvent,
     SpeechTarget,
 )
+from babelcast.speech.events import EventQueue
 from babelcast.speech.problems import error_for, retry_after, unreachable
 from babelcast.telemetry.redact import redact_url
 from babelcast.units import NS_PER_S, SPEECH_RATE, DubSegment, SpeechFrame
@@ -135,12 +136,11 @@ class StsStreamSession:
         self._sent_since_answer = False
         self._sent_until_ns = 0
         self._queue = FrameQueue(queue_s)
-        self._events: asyncio.Queue[SpeechEvent] = asyncio.Queue(_MAX_EVENTS)
+        self._events = EventQueue(_MAX_EVENTS)
         self._assembly: _Assembly | None = None
         self._lost: LostEvent | None = None
         self._answered_until_ns: int | None = None
         self._next_sequence = 0
-        self._ended = False
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -167,26 +167,22 @@ class StsStreamSession:
         )
 
     async def send(self, frame: SpeechFrame) -> None:
-        if self._ended or self._closing:
+        if self._events.ended or self._closing:
             raise SpeechUnavailableError("the session has ended", code="internal")
         if frame.rate != SPEECH_RATE:
             raise SpeechError(f"frames are at {SPEECH_RATE} Hz", code="unsupported_format")
         for gone in self._queue.put(frame):
             start = self._lost.source_start_ns if self._lost else gone.start_ns
             self._lost = LostEvent(start, gone.end_ns)
-        if self._lost and not self._events.full():
-            self._events.put_nowait(self._lost)
+        if self._lost and not self._events.full:
+            self._events.push(self._lost)
             self._lost = None
 
     async def finish(self) -> None:
         self._queue.end()
 
-    async def events(self) -> AsyncIterator[SpeechEvent]:
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, ClosedEvent):
-                return
+    def events(self) -> AsyncIterator[SpeechEvent]:
+        return self._events.read()
 
     async def aclose(self) -> None:
         if self._closing:
@@ -197,16 +193,7 @@ class StsStreamSession:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._socket.close(), _CLOSE_TIMEOUT_S)
-        self._end_events(ClosedEvent("finished", "closed by us", retryable=False))
-
-    def _end_events(self, closed: ClosedEvent) -> None:
-        """Make ``closed`` the last event, whatever waits in the queue."""
-        if self._ended:
-            return
-        self._ended = True
-        if self._events.full():
-            self._events.get_nowait()
-        self._events.put_nowait(closed)
+        self._events.push(ClosedEvent("finished", "closed by us", retryable=False))
 
     async def _send_frames(self) -> None:
         try:
@@ -230,12 +217,12 @@ class StsStreamSession:
             closed = ClosedEvent(error.code, str(error), error.retryable)
         except (aiohttp.ClientError, ConnectionError) as error:
             closed = ClosedEvent("internal", f"the connection to the speech service was lost: {error}", retryable=True)
+        except Exception as error:  # a bug here must not leave the stream waiting
+            log.exception("speech session failed")
+            closed = ClosedEvent("internal", f"the speech client failed: {error}", retryable=True)
         if closed.retryable and closed.code in _CUT_OFF and self._on_cut_off:
             self._on_cut_off(self)
-        # Only what we leave unread may be lost here, so wait for room as every event does.
-        if not self._ended:
-            await self._events.put(closed)
-            self._ended = True
+        await self._events.put(closed)
 
     async def _next_message(self) -> aiohttp.WSMessage:
         """Raises SpeechUnavailableError when the service hears sound and says nothing: it answers at least once a
