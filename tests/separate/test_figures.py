@@ -9,8 +9,8 @@ from tests.separate import material
 from babelcast.separate.auto import AutoEstimator
 from babelcast.separate.centre import power
 from babelcast.separate.factory import SeparationMode, make_separator
-from babelcast.separate.spectral import RoomTone
-from babelcast.separate.stft import BINS, StftSeparator
+from babelcast.separate.spectral import RoomTone, SpectralHold
+from babelcast.separate.stft import BINS, Frames, StftSeparator
 from babelcast.units import RATE
 
 pytestmark = pytest.mark.integration
@@ -145,3 +145,18 @@ def test_the_room_tone_is_what_was_heard_and_as_loud() -> None:
     assert len(frames) == 480
     assert {frame.tobytes() for frame in frames} == {frame.tobytes() for frame in quiet[-192:]}
     assert found[0] is not None and found[0][1] == pytest.approx(power(quiet[-192:]).mean(axis=0), rel=1e-3)
+
+
+def test_what_may_be_speech_is_no_room_tone() -> None:
+    """Within the gate's padding a frame can be quiet and possible speech at once."""
+    hold, rng = SpectralHold(), np.random.default_rng(1)
+    bed = (0.1 * rng.standard_normal((96, 2, BINS))).astype(np.complex64)
+    word = np.zeros((16, 2, BINS), np.complex64)
+    word[:, :, 100] = 50.0
+    yes, no = np.ones(16, np.bool_), np.zeros(16, np.bool_)
+    for at in range(0, 96, 16):
+        hold.speech(Frames(bed[at : at + 16], no, yes))
+    for _ in range(12):
+        hold.speech(Frames(word, yes, yes))
+    tone = hold._tone.next(96)
+    assert tone is not None and np.abs(tone[0][:, :, 100]).max() < 1.0

@@ -72,7 +72,8 @@ class SpectralHold:
     def speech(self, frames: Frames) -> Spectra | None:
         powers = power(frames.spectra)
         held = self._follow(powers, frames)
-        self._tone.learn(frames.spectra[frames.quiet])
+        # what may be speech is never kept, however quiet: a word that the gate is unsure of would come again and again
+        self._tone.learn(frames.spectra[frames.quiet & ~frames.speech])
         if not frames.speech.any():
             return None
         over = np.sqrt(powers / (held + _TINY))
