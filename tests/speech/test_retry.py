@@ -17,6 +17,7 @@ from babelcast.speech.base import (
     ProgressEvent,
     SegmentEvent,
 )
+from babelcast.speech.problems import error_for, retry_after
 from babelcast.speech.retry import Pauses, RetryBackend, RetrySession, RetrySettings
 from babelcast.units import NS_PER_S, SpeechFrame
 
@@ -200,3 +201,11 @@ def test_pauses_double_to_a_bound_with_jitter() -> None:
     assert len(set(found)) == 6
     pauses.reset()
     assert pauses.next_s() < 1.3
+
+
+def test_a_service_can_not_ask_for_more_than_a_minute() -> None:
+    error = error_for(503, retry_after_s=retry_after({"Retry-After": "86400"}))
+    assert isinstance(error, SpeechUnavailableError) and error.retry_after_s == 60.0
+    said = error_for(None, "overloaded", "full", True, 1e9)
+    assert isinstance(said, SpeechUnavailableError) and said.retry_after_s == 60.0
+    assert retry_after({"Retry-After": "Sat, 28 Nov 2026 17:00:00 GMT"}) is None
