@@ -24,7 +24,7 @@ def make_backend(spec: BackendSpec) -> SpeechBackend | None:
     if not spec.url:
         raise ConfigError(
             f"the backend {spec.kind!r} needs the speech service's address",
-            key="backend.url",
+            key="speech.url",
             hint="speech.url in babelcast.yaml, or --sts-url; `babelcast up` starts a service of its own",
         )
     if spec.kind == "tone":

@@ -38,7 +38,7 @@ def error_for(
         retryable = code in _RETRYABLE
     text = message or f"the speech service answered {status}"
     if code == "unauthorized":
-        return SpeechError(text, code=code, retryable=False, hint="set the backend's token")
+        return SpeechError(text, code=code, retryable=False, hint="set speech.token to one that it knows")
     if code == "unsupported_language":
         return UnsupportedLanguageError(text, code=code, retryable=retryable)
     if not retryable:

@@ -265,7 +265,7 @@ class StsHttpBackend:
 
     def __init__(self, url: str, *, token: str | None = None, deadline_s: float = 4.0) -> None:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise ConfigError("the speech service's address must begin with http:// or https://", key="backend.url")
+            raise ConfigError("the speech service's address must begin with http:// or https://", key="speech.url")
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._deadline_s = deadline_s

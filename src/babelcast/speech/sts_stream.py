@@ -290,7 +290,7 @@ class StsStreamBackend:
 
     def __init__(self, url: str, *, token: str | None = None, queue_s: float = 5.0, silent_s: float = 6.0) -> None:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise ConfigError("the speech service's address must begin with http:// or https://", key="backend.url")
+            raise ConfigError("the speech service's address must begin with http:// or https://", key="speech.url")
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._queue_s = queue_s
