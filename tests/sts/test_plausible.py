@@ -7,6 +7,18 @@ from babelcast.sts.plausible import longest_run, plausible, speech_enough
 pytestmark = pytest.mark.unit
 
 
+@pytest.mark.parametrize(
+    ("transcript", "translation"),
+    [
+        ("我们在港口看到了十艘船", "We saw ten ships near the harbor this morning, and the people waved."),
+        ("港に船が十隻ありました", "There were ten ships in the harbor, and many people had come to see them."),
+    ],
+)
+def test_a_dense_script_says_more_with_fewer_characters(transcript: str, translation: str) -> None:
+    assert plausible(transcript, translation)
+    assert not plausible(transcript, 4 * translation)
+
+
 def test_a_translation_of_about_its_source_s_length_is_plausible() -> None:
     assert plausible("good evening and welcome", "buenas noches y bienvenidos")
     assert plausible("ok", "de acuerdo, muy bien")

@@ -15,6 +15,8 @@ def words(text: str, probability: float = 1.0) -> list[Word]:
 def test_source_text_restores_what_dictionaries_need() -> None:
     assert source_text(words("i think i'm in it")) == "I think I'm in it"
     assert source_text(words("the u. s. president")) == "the U.S. president"
+    assert source_text(words("我 们 看 到 OK 船")) == "我们看到 OK 船"
+    assert source_text(words("배가 열 척")) == "배가 열 척"
 
 
 def test_noise_is_not_believed() -> None:

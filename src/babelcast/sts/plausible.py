@@ -5,6 +5,9 @@ The recogniser has guards of its own (:mod:`babelcast.sts.asr.guards`): no-speec
 
 from __future__ import annotations
 
+import re
+
+_DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LONGEST_LOOP = 6
 """Words in the longest phrase whose repetition is looked for."""
 _ROUNDS = 3
@@ -16,9 +19,14 @@ _SLACK = 24
 
 def plausible(transcript: str, translation: str) -> bool:
     """Whether ``translation`` may be one of ``transcript``: neither far too long nor a loop that the source lacks."""
-    if len(translation) > _LONGER * len(transcript) + _SLACK:
+    if _letters(translation) > _LONGER * _letters(transcript) + _SLACK:
         return False
     return longest_run(translation) < _ROUNDS or longest_run(transcript) >= _ROUNDS
+
+
+def _letters(text: str) -> int:
+    """Characters, those of scripts that write a syllable or a word in one as several."""
+    return len(text) + 2 * len(_DENSE.findall(text))
 
 
 def longest_run(text: str) -> int:

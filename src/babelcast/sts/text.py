@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from babelcast.sts.asr.base import Word
 from babelcast.sts.mt.base import primary
 
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+"""Scripts without spaces between words, for a character class: Thai, Lao, Burmese, Khmer, kana, Han."""
+HANGUL = "\uac00-\ud7af"
+
+_BETWEEN = re.compile(f"(?<=[{UNSPACED}]) (?=[{UNSPACED}])")
 _FIRST_PERSON = re.compile(r"\bi\b(?=$|[ '])")
 _INITIALS = re.compile(r"\b[a-z]\.(?: [a-z]\.)+")
 _QUESTION_OPENERS = {"what", "who", "why", "how", "where", "whose"}
@@ -28,8 +33,9 @@ def believable(words: Sequence[Word]) -> bool:
 
 
 def source_text(words: Sequence[Word]) -> str:
-    """The transcript: ``I`` and initials in capitals, as translation dictionaries have them."""
-    text = " ".join(word.text for word in words)
+    """The transcript: ``I`` and initials in capitals, as translation dictionaries have them; spaces as the script
+    has them."""
+    text = _BETWEEN.sub("", " ".join(word.text for word in words))
     text = _INITIALS.sub(lambda match: match.group().replace(". ", ".").upper(), text)
     return _FIRST_PERSON.sub("I", text)
 

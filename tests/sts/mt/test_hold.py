@@ -56,6 +56,15 @@ def test_a_model_that_changes_the_term_is_given_codes() -> None:
     assert inner.asked[1] == "a QX1"
 
 
+@pytest.mark.parametrize("answer", ["Babelcastへようこそ", "Babelcast는 좋다", "欢迎来到Babelcast"])
+def test_in_scripts_without_spaces_a_word_ends_where_its_own_letters_end(answer: str) -> None:
+    inner = Counting(lambda text: answer)
+    assert translate_holding("welcome to babelcast", TERMS, inner.translate) == answer
+    assert len(inner.asked) == 1
+    inner = Counting(lambda text: "QX1へようこそ" if "QX1" in text else "ようこそ")
+    assert translate_holding("welcome to babelcast", TERMS, inner.translate) == "Babelcastへようこそ"
+
+
 @pytest.mark.parametrize("mangled", ["qx1", "QX 1", "Qx1"])
 def test_codes_that_come_back_changed_are_known(mangled: str) -> None:
     answers = {"a Babelcast show": "un programa", "a QX1 show": f"un programa {mangled}"}

@@ -20,10 +20,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from babelcast.sts.mt.base import Term, Translator
+from babelcast.sts.text import HANGUL, UNSPACED
 
 _NUMBER = re.compile(r"\d+(?:[.,:'’\u00a0\u202f ]\d{3}(?!\d))*(?:[.,:]\d+)?")
 _CODE = "QX{}"
 _SEPARATORS = re.compile(r"\D")
+_BEFORE, _BEHIND = rf"(?<![^\W{UNSPACED}{HANGUL}])", rf"(?![^\W{UNSPACED}{HANGUL}])"
+"""Where a word begins and ends: beside letters of these scripts too (Babelcastへ, Babelcast는)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +137,9 @@ def _in_pieces(text: str, held: Sequence[Held], translate: Callable[[str], str])
 def _word_pattern(phrase: str) -> re.Pattern[str]:
     """``phrase`` as whole words, in any case, with any white space between them."""
     words = r"\s+".join(re.escape(word) for word in phrase.split())
-    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
+    return re.compile(f"{_BEFORE}{words}{_BEHIND}", re.IGNORECASE)
 
 
 def _code_pattern(code: str) -> re.Pattern[str]:
     """A code as models give it back: in any case, perhaps with a space in it."""
-    return re.compile(rf"(?<!\w){code[:2]}\s?{code[2:]}(?!\w)", re.IGNORECASE)
+    return re.compile(rf"{_BEFORE}{code[:2]}\s?{code[2:]}{_BEHIND}", re.IGNORECASE)
