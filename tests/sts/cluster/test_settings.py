@@ -56,3 +56,7 @@ def test_a_range_of_replicas_scales_with_the_sessions() -> None:
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 4)
     assert scaling["target_ongoing_requests"] == pytest.approx(7.0)
     assert scaling["downscale_delay_s"] == 60.0
+
+
+def test_the_key_of_resume_tokens_is_not_shown() -> None:
+    assert "the-key" not in repr(ReplicaSettings(resume_key="the-key"))

@@ -54,7 +54,7 @@ class ReplicaSettings:
     engines: EngineSettings = field(default_factory=EngineSettings)
     limits: Limits = field(default_factory=Limits)
     clients: tuple[tuple[bytes, str, ClientLimits], ...] = ()
-    resume_key: str | None = None
+    resume_key: str | None = field(default=None, repr=False)
     drain_s: float = 25.0
     log_format: LogFormat = "text"
     revision: str = field(default_factory=lambda: secrets.token_hex(4))
