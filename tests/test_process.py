@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from babelcast.errors import LaunchError
-from babelcast.process import Child, how_it_ended, read_exit, start_time, write_exit
+from babelcast.process import Child, end, how_it_ended, read_exit, start_time, write_exit
 
 pytestmark = pytest.mark.integration
 
@@ -178,3 +178,35 @@ def test_a_worker_leaves_its_exit_status(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "babelcast", "worker", "--spec", str(tmp_path / "spec.json")]
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 64
     assert json.loads((tmp_path / "exit.json").read_text())["status"] == 64
+
+
+async def _writes_without_end(*, deaf: bool = False) -> asyncio.subprocess.Process:
+    code = "import signal\n" + ("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if deaf else "")
+    return await asyncio.create_subprocess_exec(
+        *program(code + "import sys\nwhile True: sys.stdout.write('x' * 4096)"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(("grace_s", "deaf", "status"), [(5.0, False, -15), (0.3, True, -9), (0.0, False, -9)])
+async def test_a_process_whose_output_nobody_reads_is_ended_and_reaped(grace_s: float, deaf: bool, status: int) -> None:
+    process = await _writes_without_end(deaf=deaf)
+    assert process.stdout is not None
+    await process.stdout.read(1)
+    await asyncio.sleep(0.2)  # more than its reader takes, so that asyncio has paused it
+    async with asyncio.timeout(4):
+        await end(process, grace_s)
+    assert process.returncode == status and process.stdout.at_eof()
+
+
+async def test_a_process_is_killed_where_its_ending_is_cancelled() -> None:
+    process = await _writes_without_end(deaf=True)
+    assert process.stdout is not None
+    await process.stdout.read(1)
+    task = asyncio.create_task(end(process, 60.0))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert process.returncode == -9

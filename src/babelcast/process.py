@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 _LAST_WORDS_S = 1.0
 _SHIM = Path(__file__).with_name("die_with_parent.py")
 
+_PIPES_S = 2.0
+"""So long what it started may hold its pipes after it."""
+
 ReadyProbe = Callable[[], Awaitable[bool]]
 
 
@@ -256,6 +259,42 @@ class Child:
             _kill_group(process)
             await process.wait()
         _kill_group(process)
+
+
+async def end(process: asyncio.subprocess.Process, grace_s: float = 0.0) -> None:
+    """Ask it to end, kill it where it has not after ``grace_s``, and reap it. Nobody else may be reading its output:
+    what is left of that is thrown away, because asyncio counts a process as ended only when its pipes are.
+
+    Not cancelled half-way: it is killed then.
+    """
+    drains = [asyncio.create_task(_drain(stream)) for stream in (process.stdout, process.stderr) if stream is not None]
+    try:
+        if grace_s and process.returncode is None:
+            _signal(process, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await process.wait()
+    finally:
+        if process.returncode is None:
+            _signal(process, signal.SIGKILL)
+            _kill_group(process)
+        last = [*drains, asyncio.create_task(process.wait())]
+        await asyncio.wait(last, timeout=_PIPES_S)
+        for task in last:
+            task.cancel()
+        await asyncio.gather(*last, return_exceptions=True)
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Not by asyncio's own methods: they reap a process that has just ended behind the back of who waits for it,
+    and then it is logged as unknown, and its status is lost."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(1 << 16):
+        pass
 
 
 def _kill_group(process: asyncio.subprocess.Process) -> None:

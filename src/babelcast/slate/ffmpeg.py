@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from babelcast.errors import MissingDependencyError, PublishError
-from babelcast.process import dies_with_us
+from babelcast.process import dies_with_us, end
 from babelcast.telemetry.redact import redact
 
 INSTALL = "apt-get install ffmpeg"
@@ -49,19 +49,22 @@ async def run_ffmpeg(arguments: Sequence[str], folder: Path, *, feed: bytes = b"
         )
     except OSError as error:
         raise MissingDependencyError(f"ffmpeg can't be started: {error}", hint=INSTALL) from error
+    reads = [
+        asyncio.create_task(_read(process.stdout, _MAX_OUTPUT)),
+        asyncio.create_task(_read(process.stderr, _MAX_WORDS)),
+    ]
+    write = asyncio.create_task(_write(process.stdin, feed))
     try:
         async with asyncio.timeout(timeout_s):
-            output, words, _ = await asyncio.gather(
-                _read(process.stdout, _MAX_OUTPUT), _read(process.stderr, _MAX_WORDS), _write(process.stdin, feed)
-            )
+            output, words = await asyncio.gather(*reads)
             status = await process.wait()
     except TimeoutError:
         raise PublishError(f"ffmpeg was not ready after {timeout_s:.0f} s") from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        for task in (*reads, write):
+            task.cancel()
+        await asyncio.gather(*reads, write, return_exceptions=True)
+        await end(process)
     said = redact(words.decode("utf-8", "replace")).strip().splitlines()
     if status == 127 or (status and said and said[0].startswith("ffmpeg: No such file")):
         raise MissingDependencyError("ffmpeg is not installed", hint=INSTALL)

@@ -30,9 +30,13 @@ class SilenceAac:
 
 async def silence_aac() -> SilenceAac:
     """Made by ffmpeg's own encoder. Raises MissingDependencyError or PublishError."""
-    arguments = ["-f", "lavfi", "-i", f"anullsrc=r={RATE}:cl=stereo", "-t", "0.3", "-c:a", "aac", "-b:a", "64k"]
-    with tempfile.TemporaryDirectory(prefix="babelcast-silence-") as folder:
-        flv = await run_ffmpeg([*arguments, "-f", "flv", "pipe:1"], Path(folder), timeout_s=_TIMEOUT_S)
+    source = ["-f", "lavfi", "-i", f"anullsrc=r={RATE}:cl=stereo", "-t", "0.3"]
+    encode = ["-c:a", "aac", "-aac_tns", "0", "-aac_is", "0", "-b:a", "64k", "-f", "flv", "pipe:1"]
+    try:
+        with tempfile.TemporaryDirectory(prefix="babelcast-silence-") as folder:
+            flv = await run_ffmpeg([*source, *encode], Path(folder), timeout_s=_TIMEOUT_S)
+    except OSError as error:
+        raise PublishError(f"silence could not be made: {error}") from error
     bodies = [tag.body for tag in flv_tags(flv) if tag.type == 8 and len(tag.body) > 2]
     configs = [body[2:] for body in bodies if body[1] == 0]
     frames = [body[2:] for body in bodies if body[1] == 1]
