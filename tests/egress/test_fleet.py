@@ -30,6 +30,8 @@ class Fake:
         self.wanted, self._said, self._goodbye = wanted, said, goodbye
 
     async def start(self) -> None:
+        if self.wanted.name == "impossible":
+            raise RuntimeError("no")
         self._said.append(f"start {self.wanted.name}")
 
     async def stop(self) -> None:
@@ -95,6 +97,14 @@ async def test_one_that_does_not_stop_cleanly_is_no_harm(caplog: pytest.LogCaptu
         await rig.want(delivery("a"))
         assert await rig.want(delivery("b")) == ["start b", "stop a"]
     assert "did not stop cleanly" in caplog.text
+
+
+async def test_a_fault_of_ours_stops_none_that_run(caplog: pytest.LogCaptureFixture) -> None:
+    async with Rig().running() as rig:
+        assert await rig.want(delivery("a")) == ["start a"]
+        assert await rig.want(delivery("a"), delivery("impossible")) == []
+        assert await rig.want(delivery("a"), delivery("b")) == ["start b"]
+    assert "could not be made" in caplog.text
 
 
 async def test_what_is_remembered_is_bounded() -> None:

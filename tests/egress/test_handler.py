@@ -10,6 +10,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -30,6 +31,7 @@ from tests.fakes.rtmp_destination import FakeDestination
 from babelcast.config import Destination
 from babelcast.egress.handler import EgressHandler
 from babelcast.egress.settings import EgressSettings
+from babelcast.egress.source import play_forever
 from babelcast.errors import RtmpError
 from babelcast.media_server.relay.server import Relay
 from babelcast.media_server.relay.settings import RelaySettings
@@ -43,6 +45,22 @@ pytestmark = pytest.mark.integration
 async def relay() -> AsyncIterator[Relay]:
     async with Relay(RelaySettings(rtmp_port=0, api_port=0)) as server:
         yield server
+
+
+async def test_a_fault_of_ours_does_not_end_a_forwarder(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = [IndexError("a fault of ours")]
+
+    async def play(*arguments: Any) -> None:
+        if faults:
+            raise faults.pop()
+        await play_forever(*arguments)
+
+    monkeypatch.setattr("babelcast.egress.handler.play_forever", play)
+    async with FakeDestination().listening() as third, forwarding(relay, third.url) as handler, programme(relay):
+        await until(lambda: bool(third.sessions) and len(third.sessions[0].messages) > 100)
+    assert handler.status.state == "stopped" and "it begins again" in caplog.text
 
 
 async def test_a_programme_is_copied_byte_for_byte(relay: Relay, caplog: pytest.LogCaptureFixture) -> None:

@@ -63,7 +63,10 @@ class Fleet:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                await self._match(self._wanted)
+                try:
+                    await self._match(self._wanted)
+                except Exception:  # those that run already must not be stopped for it
+                    log.exception("the destinations could not be made as they are wanted")
         finally:
             await self._stop(list(self._running))
 
@@ -84,8 +87,8 @@ class Fleet:
         if forwarder is None or known != delivery:
             forwarder = self._make(delivery)
         self._known[delivery.place] = (delivery, forwarder)
-        self._running[delivery.place] = delivery
         await forwarder.start()
+        self._running[delivery.place] = delivery
 
     async def _stop(self, places: list[Place]) -> None:
         for place in places:

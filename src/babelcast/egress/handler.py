@@ -103,23 +103,30 @@ class EgressHandler:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)
 
     async def run(self) -> None:
         """Forward until cancelled."""
-        self._enter("idle")
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(
-                    play_forever(self._source_url, self._feed, self._settings, self._clock, self._fields),
-                    name=f"egress source {self.stream_id} {self.destination.name}",
-                )
-                group.create_task(self._observe(), name=f"egress observer {self.stream_id} {self.destination.name}")
-                group.create_task(self._standby.run(), name=f"egress slate {self.stream_id} {self.destination.name}")
-                await self._sessions_forever()
+            while True:
+                try:
+                    await self._forward()
+                except Exception as error:  # a fault of ours must not end a broadcast
+                    log.exception("unexpected error in a forwarder; it begins again", extra=self._fields)
+                    await self._failed(RtmpError(f"internal error: {type(error).__name__}"))
         finally:
             self._enter("stopped")
+
+    async def _forward(self) -> None:
+        self._enter("idle")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                play_forever(self._source_url, self._feed, self._settings, self._clock, self._fields),
+                name=f"egress source {self.stream_id} {self.destination.name}",
+            )
+            group.create_task(self._observe(), name=f"egress observer {self.stream_id} {self.destination.name}")
+            group.create_task(self._standby.run(), name=f"egress slate {self.stream_id} {self.destination.name}")
+            await self._sessions_forever()
 
     async def _sessions_forever(self) -> None:
         while True:
