@@ -138,7 +138,12 @@ def loudness(messages: list[Message]) -> list[int]:
 
 def arguments_of_children() -> str:
     """Of every process below this one."""
-    found, parents = [], {os.getpid()}
+    return "\n".join(children().values())
+
+
+def children() -> dict[int, str]:
+    """The command line of every process below this one."""
+    found, parents = {}, {os.getpid()}
     table = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -151,5 +156,5 @@ def arguments_of_children() -> str:
         parents |= new
     for pid in parents - {os.getpid()}:
         with contextlib.suppress(OSError):
-            found.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
-    return "\n".join(found)
+            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -67,6 +68,20 @@ async def test_an_encoder_that_is_not_there_is_named() -> None:
         assert answer.status == 503 and "h264_nosuch" in (await answer.json())["detail"]
         status = await (await api.get("/api/streaming/status")).json()
         assert status["state"] == "failed" and "h264_nosuch" in status["last_error"]
+
+
+async def test_what_could_not_be_started_is_started_by_the_setting_that_mends_it(tmp_path: Path) -> None:
+    file = tmp_path / "media.env"
+    file.touch()
+    async with _api(file, SLATE="off") as api:
+        answer = await api.post("/api/streaming/start")
+        assert answer.status == 422 and "SRT_URL: there is no source" in (await answer.json())["detail"]
+        changes = ({"SLATE": "on"}, {"SLATE_TEXT": "soon"}, {"FPS": 10})
+        answers = await asyncio.gather(*(api.patch("/api/streaming/config", json=each) for each in changes))
+        assert [each.status for each in answers] == [200, 200, 200]
+        status = await (await api.get("/api/streaming/status")).json()
+        assert status["state"] in ("waiting", "slate") and status["last_error"] is None
+        assert file.read_text() == "SLATE=on\nSLATE_TEXT=soon\nFPS=10\n", "none got lost"
 
 
 async def test_start_events_and_stop() -> None:

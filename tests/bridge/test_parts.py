@@ -1,4 +1,4 @@
-"""The pure parts: progress, silence, switch, ring, alarms, health, metrics."""
+"""The pure parts: progress, silence, switch, alarms, health, metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from babelcast.bridge.metrics import BridgeMetrics
 from babelcast.bridge.programme import Switch
 from babelcast.bridge.settings import load
 from babelcast.bridge.silence import SilenceFill
-from babelcast.bridge.sound import FRAME, Ring
 from babelcast.bridge.status import BridgeStatus, EncoderStatus, SoundStatus, SourceStatus, health
 from babelcast.egress.feed import Feed
 from babelcast.egress.status import DestinationStatus
@@ -84,19 +83,6 @@ def test_the_switch_waits_for_a_key_frame_and_prefers_the_source() -> None:
     assert switch.put("slate", picture(30, 1200), 0)
 
 
-def test_the_ring_waits_bounds_and_fills() -> None:
-    ring = Ring(start_s=0.01, most_s=0.1)
-    step = 480 * FRAME
-    ring.put(b"\1" * (step - FRAME))
-    assert ring.take(step) == bytes(step), "not enough to begin"
-    ring.put(b"\1" * FRAME)
-    assert ring.take(step) == b"\1" * step
-    ring.put(b"\2" * (20 * step))
-    assert ring.dropped == 19 * step, "down to where it begins"
-    ring.put(b"\3\3")
-    assert ring.take(2 * step) == b"\2" * step + bytes(step)
-
-
 def _status(**changes: object) -> BridgeStatus:
     destination = DestinationStatus(
         stream_id="bridge",
@@ -154,6 +140,22 @@ def test_a_destination_that_is_away_for_long_and_a_lost_source() -> None:
     raised = alarms.update(breaches(status, settings, at), settings, at)
     assert {each.alert.name for each in raised} == {"source", "destination:primary"}
     assert health(status).status == "down" and "destination primary is retrying" in health(status).reasons
+
+
+def test_sound_that_is_away_is_an_alert_and_its_latest_reason_is_shown() -> None:
+    settings = load({}, None, "ALERT_SOURCE_AFTER=5\n")
+    alarms = Alarms()
+
+    def after(seconds: float, state: str, error: str | None) -> list[str]:
+        status = _status(sound=SoundStatus(source="http://h", state=state, reconnects=1, last_error=error))  # type: ignore[arg-type]
+        assert (health(status).status == "degraded") is (state in ("stalled", "retrying"))
+        at = _NOW + timedelta(seconds=seconds)
+        return [each.what for each in alarms.update(breaches(status, settings, at), settings, at)]
+
+    assert after(0, "retrying", "refused") == after(4, "connecting", "refused") == []
+    assert after(6, "retrying", "refused") == ["raised"]
+    assert after(7, "stalled", None) == [] and alarms.raised[0].message.endswith("nothing comes of it")
+    assert after(8, "live", None) == ["cleared"]
 
 
 def test_metrics_and_health() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from babelcast.bridge.service import SettingsFile, deliveries
-from babelcast.bridge.settings import load, parse_env
+from babelcast.bridge.settings import listens, load, parse_env
 from babelcast.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -21,6 +21,26 @@ def test_the_file_overrides_the_environment(tmp_path: Path) -> None:
     assert settings.source_url and settings.source_url.get_secret_value() == "srt://host:1"
 
 
+@pytest.mark.parametrize("inner", ["SRT_URL", "SOURCE_URL"])
+@pytest.mark.parametrize("outer", ["SRT_URL", "SOURCE_URL"])
+def test_the_file_overrides_the_source_under_either_name(outer: str, inner: str) -> None:
+    settings = load({outer: "srt://old:1"}, None, f"{inner}=srt://new:1\n")
+    assert settings.source_url and settings.source_url.get_secret_value() == "srt://new:1"
+    with pytest.raises(ConfigError, match=f"media.env:1: {inner}: must be"):
+        load({outer: "srt://old:1"}, None, f"{inner}=gopher://new:1\n")
+    with pytest.raises(ConfigError, match=f"environment: {outer}: must be"):
+        load({outer: "gopher://old:1"}, None, "FPS=25\n")
+
+
+def test_a_changed_source_replaces_the_other_name_too(tmp_path: Path) -> None:
+    file = tmp_path / "media.env"
+    file.write_text("# mine\nSOURCE_URL=srt://old:1\nFPS=25\n")
+    SettingsFile(file, {}).change({"SRT_URL": "srt://new:1"})
+    assert file.read_text() == "# mine\nFPS=25\nSRT_URL=srt://new:1\n"
+    SettingsFile(file, {}).change({"SOURCE_URL": None})
+    assert "SRT_URL" in file.read_text(), "taking one out does not take the other"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -29,6 +49,14 @@ def test_the_file_overrides_the_environment(tmp_path: Path) -> None:
         ("FSP=25\n", "media.env:1: FSP: there is no such setting (did you mean FPS?)"),
         ("SLATE_TEXT='half\n", "media.env:1: SLATE_TEXT: the quote is not closed"),
         ("\nSRT_URL=gopher://host\n", "media.env:2: SRT_URL: must be a file's path or an address"),
+        (
+            "SRT_URL=srt://:9000\n",
+            "media.env:1: SRT_URL: has no host: srt://HOST:PORT; to wait for a caller, srt://:PORT?mode=listener",
+        ),
+        ("SRT_URL=/no/such.mp4\n", "media.env:1: SRT_URL: there is no such file: /no/such.mp4"),
+        ("AUDIO_SOURCE=file:/no/such.wav\n", "media.env:1: AUDIO_SOURCE: there is no such file: /no/such.wav"),
+        ("SLATE_IMAGE=no.png\n", "media.env:1: SLATE_IMAGE: there is no such file: no.png"),
+        ("ALERT_WEBHOOK_URL=hooks\n", "media.env:1: ALERT_WEBHOOK_URL: must be an address of http, https"),
         ("PRIMARY_RTMP_URL=http://host/app\n", "media.env:1: PRIMARY_RTMP_URL: must be rtmp://"),
         ("VIDEO_SIZE=321x180\n", "media.env:1: VIDEO_SIZE: must be WIDTHxHEIGHT"),
         ("VIDEO_BITRATE=fast\n", "media.env:1: VIDEO_BITRATE: must be a number of bits"),
@@ -78,3 +106,17 @@ def test_a_change_keeps_the_other_lines_and_a_wrong_one_writes_nothing(tmp_path:
     assert "FPS=30" in file.read_text()
     with pytest.raises(ConfigError, match="no settings file"):
         SettingsFile(None, {}).change({"FPS": "30"})
+
+
+@pytest.mark.parametrize(
+    ("address", "waits"),
+    [
+        ("srt://:9000?mode=listener", True),
+        ("srt://0.0.0.0:1?mode=listener&passphrase=x", True),
+        ("srt://h:1", False),
+        ("udp://:5000", True),
+    ],
+)
+def test_who_calls(address: str, waits: bool) -> None:
+    assert listens(address) is waits
+    assert load({}, None, f"SRT_URL={address}\n").source_url is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from tests.bridge.rig import (
     arguments_of_children,
     bridging,
     brightness,
+    children,
     free_udp_port,
     largest_gap_ms,
     loudness,
@@ -129,13 +132,13 @@ async def test_the_source_of_sound_dies_and_comes_back_and_the_pictures_go_on(tm
             for _ in range(2):
                 producer = tone()
                 try:
-                    await until(lambda: bridge.sound.heard)
+                    await until(lambda: bridge.sound.state == "live")
                     count = len(sounds(session))
                     await until(lambda count=count: len(sounds(session)) > count + 50)  # type: ignore[misc]
                 finally:
                     producer.kill()
                     producer.wait()
-                await until(lambda: not bridge.sound.heard)
+                await until(lambda: bridge.status().sound.state == "stalled")
                 marks.append(len(sounds(session)))
                 await until(lambda: len(sounds(session)) > marks[-1] + 30)
     assert len(primary.sessions) == 1
@@ -145,6 +148,26 @@ async def test_the_source_of_sound_dies_and_comes_back_and_the_pictures_go_on(tm
     heard = ["tone" if each > 1_000 else "silence" for each in loudness(session.messages)]
     changes = [each for at, each in enumerate(heard) if at == 0 or heard[at - 1] != each]
     assert changes.count("tone") == 2 and changes[-1] == "silence"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("picture", ["source", "slate"])
+async def test_an_encoder_that_is_killed_or_hangs_is_replaced(picture: str, number: signal.Signals) -> None:
+    ours, theirs = _srt(free_udp_port())
+    async with FakeDestination().listening() as primary, bridging({"SRT_URL": ours} | to(primary)) as bridge:
+        with publisher(theirs) if picture == "source" else contextlib.nullcontext():
+            state = "live" if picture == "source" else "slate"
+            await until(lambda: bridge.status().state == state and bool(primary.sessions))
+            await until(lambda: len(pictures(primary.sessions[0])) > FPS)
+            mark = "color=" if picture == "slate" else "-f concat"
+            hit = [pid for pid, words in children().items() if words.startswith("ffmpeg") and mark in words]
+            assert len(hit) == 1
+            os.kill(hit[0], number)
+            await until(lambda: hit[0] not in children())
+            before = len(pictures(primary.sessions[0]))
+            await until(lambda: bridge.status().state == state and len(pictures(primary.sessions[0])) > before + FPS)
+    assert len(primary.sessions) == 1
+    assert largest_gap_ms(sounds(primary.sessions[0])) < 5_000 and largest_gap_ms(pictures(primary.sessions[0])) < 5_000
 
 
 async def test_a_wrong_passphrase_is_named() -> None:
@@ -175,7 +198,7 @@ async def test_new_settings_touch_only_what_they_change(tmp_path: Path) -> None:
             await bridge.change({"BACKUP_STREAM_KEY": "an0ther"})
             await until(lambda: len(backup.sessions) == 2)
             await bridge.change({"AUDIO_SOURCE": "lavfi:sine=frequency=440", "SLATE_TEXT": "Soon"})
-            await until(lambda: bridge.sound.heard)
+            await until(lambda: bridge.sound.state == "live")
             # silence is coded in some ten bytes a frame; the new encoder takes its time on a busy machine
             await until(lambda: any(len(sound.payload) > 60 for sound in sounds(primary.sessions[0])[-20:]))
             count = len(sounds(primary.sessions[0]))

@@ -42,6 +42,8 @@ def breaches(status: BridgeStatus, settings: BridgeSettings, now: datetime) -> d
             found["bitrate"] = f"{bitrate:.0f} kb/s go out, fewer than {settings.alert_min_bitrate / 1_000:.0f}"
         if fps < settings.alert_min_fps:
             found["fps"] = f"{fps:.1f} pictures a second, fewer than {settings.alert_min_fps:g}"
+    if settings.alert_source_after and status.sound.state in ("connecting", "retrying", "stalled"):
+        found["sound"] = f"no sound from AUDIO_SOURCE: {status.sound.last_error or 'nothing comes of it'}"
     if status.recording.state == "retrying":
         found["recording"] = f"nothing is recorded: {status.recording.last_error}"
     for each in status.destinations if settings.alert_destination_after else ():
@@ -51,7 +53,7 @@ def breaches(status: BridgeStatus, settings: BridgeSettings, now: datetime) -> d
 
 
 class Alarms:
-    """A destination's breach counts once it has lasted ``alert_destination_after``."""
+    """A destination's breach counts once it lasted ``alert_destination_after``; the sound's, ``alert_source_after``."""
 
     def __init__(self) -> None:
         self._since: dict[str, datetime] = {}
@@ -64,11 +66,14 @@ class Alarms:
     def update(self, found: dict[str, str], settings: BridgeSettings, now: datetime) -> list[Change]:
         self._since = {name: self._since.get(name, now) for name in found}
         changes = [Change("cleared", self._raised.pop(name)) for name in tuple(self._raised) if name not in found]
+        waits_s = {"destination": settings.alert_destination_after, "sound": settings.alert_source_after}
         for name, message in found.items():
-            wait_s = settings.alert_destination_after if name.startswith("destination:") else 0.0
+            wait_s = waits_s.get(name.partition(":")[0], 0.0)
             if name not in self._raised and (now - self._since[name]).total_seconds() >= wait_s:
                 self._raised[name] = Alert(name=name, message=message, since=self._since[name])
                 changes.append(Change("raised", self._raised[name]))
+            elif name in self._raised:  # told once, but shown as it is now
+                self._raised[name] = self._raised[name].model_copy(update={"message": message})
         return changes
 
 
@@ -105,8 +110,9 @@ class Webhook:
                     if response.status < 300:
                         return
                     why = f"it answered {response.status}"
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:  # ValueError: no such address
                 why = type(error).__name__
-            await asyncio.sleep(0.5 * 2**attempt)
+            if attempt + 1 < _ATTEMPTS:
+                await asyncio.sleep(0.5 * 2**attempt)
         self.failed += 1
         log.warning("an alert could not be delivered: %s", why, extra={"alert": str(body["alert"])})

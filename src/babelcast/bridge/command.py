@@ -10,9 +10,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qs, unquote, urlsplit
 
-from babelcast.bridge.settings import BridgeSettings
+from babelcast.bridge.settings import BridgeSettings, file_path, is_file
 
 RATE = 48_000
 CHANNELS = 2
@@ -36,20 +35,9 @@ class Pipes:
     """Gets the source's video as it came, for the bitrate in."""
 
 
-def is_file(address: str) -> bool:
-    return "://" not in address or address.startswith("file:")
-
-
-def file_path(address: str) -> str:
-    return unquote(urlsplit(address).path) if address.startswith("file:") else address
-
-
-def listens(address: str) -> bool:
-    """The source calls us, so waiting for it is no fault."""
-    parts = urlsplit(address)
-    if parts.scheme == "srt":
-        return parse_qs(parts.query).get("mode") == ["listener"] or not parts.hostname
-    return parts.scheme in ("udp", "rtp")
+def is_played(audio_source: str) -> bool:
+    """A program plays it; else the sound is the source's own, or silence."""
+    return audio_source not in ("input", "silence") and not audio_source.startswith(("anullsrc", "lavfi:anullsrc"))
 
 
 def playlist(address: str, *, low_delay: bool = False) -> str:
@@ -139,8 +127,11 @@ def sound(address: str, pipe: int) -> list[str]:
         source = ["-re", "-f", "lavfi", "-i", address.removeprefix("lavfi:")]
     else:
         source = _input(address, pipe)
+    # what is live is not late by what was probed: that is thrown away
+    probed = () if is_file(address) else ("-fflags", "nobuffer")
     return [
-        *("ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "level+warning", "-fflags", "nobuffer"),
+        *("ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "level+warning"),
+        *probed,
         *source,
         *("-map", "0:a:0", "-flush_packets", "1", *_SOUND_IN, "pipe:1"),
     ]

@@ -8,13 +8,13 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from babelcast.bridge import command
 from babelcast.bridge.command import Pipes
-from babelcast.errors import IngestError, MissingDependencyError
-from babelcast.process import dies_with_us
+from babelcast.errors import BabelcastError, IngestError, MissingDependencyError
+from babelcast.process import dies_with_us, end
 from babelcast.rtmp.message import Message
 from babelcast.slate.ffmpeg import INSTALL
 from babelcast.telemetry.redact import redact
@@ -22,6 +22,7 @@ from babelcast.telemetry.redact import redact
 log = logging.getLogger(__name__)
 
 _GRACE_S = 1.5
+_LAST_WORDS_S = 0.5
 _MAX_TAG = 16 << 20
 _PROBE_S = 15.0
 
@@ -69,7 +70,8 @@ class Words:
             return IngestError("the SRT passphrase is wrong: the connection was refused", hint="compare both ends")
         said = [line for line in self.lines if "[error]" in line or "[fatal]" in line] or list(self.lines)
         # the first error is the reason, the last one is how ffmpeg gave up
-        return IngestError(f"ffmpeg ended with status {status}: {said[0] if said else 'it said nothing'}")
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return IngestError(f"ffmpeg {how}: {said[0] if said else 'it said nothing'}")
 
 
 class Ffmpeg:
@@ -91,9 +93,9 @@ class Ffmpeg:
         self._sound = sound
         self._count = count
 
-    async def run(self, read: Callable[[asyncio.StreamReader], object]) -> None:
-        """Until it ends, which is an IngestError; or until cancelled. ``read`` is a coroutine function that takes its
-        standard output to the end. Raises MissingDependencyError where there is no ffmpeg."""
+    async def run(self, read: Callable[[asyncio.StreamReader], Awaitable[None]]) -> None:
+        """Until it ends, which is an IngestError; or until cancelled. ``read`` takes its standard output to the end.
+        Raises MissingDependencyError where there is no ffmpeg."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             if self._sound:
@@ -113,14 +115,16 @@ class Ffmpeg:
                 readers.append(loop.create_task(self._counted(await _reader(counted, ours))))
             assert process.stdout is not None
             try:
-                await read(process.stdout)  # type: ignore[misc]
-                await process.wait()
-                await asyncio.wait(readers, timeout=0.5)
+                await read(process.stdout)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_WORDS_S):
+                        await process.wait()
+                await asyncio.wait(readers, timeout=_LAST_WORDS_S)
             finally:
-                await end(process)
                 for task in readers:
                     task.cancel()
                 await asyncio.gather(*readers, return_exceptions=True)
+                await end(process, _GRACE_S)
             if process.returncode == 127 or (process.returncode and any("No such file" in w for w in self._missing())):
                 raise MissingDependencyError("ffmpeg is not installed", hint=INSTALL)
             raise self.words.error(process.returncode or 0)
@@ -161,24 +165,6 @@ async def _spawn(words: list[str], fds: list[int]) -> asyncio.subprocess.Process
         raise MissingDependencyError(f"ffmpeg can't be started: {error}", hint=INSTALL) from error
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Ask, then kill. Not cancelled half-way: it is killed then."""
-    if process.returncode is not None:
-        return
-    try:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        async with asyncio.timeout(_GRACE_S):
-            await process.wait()
-    except TimeoutError:
-        pass
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-
-
 def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
     reading, writing = os.pipe()
     ours.callback(os.close, reading)
@@ -215,6 +201,18 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
         if not line:
             return
         yield line.decode("utf-8", "replace").rstrip()
+
+
+async def outcome(run: Awaitable[None]) -> BabelcastError:
+    """What ended it, as data: a fault of ours must not take the other parts along."""
+    try:
+        await run
+    except BabelcastError as error:
+        return error
+    except Exception as error:
+        log.exception("unexpected error around ffmpeg")
+        return IngestError(f"internal error: {type(error).__name__}")
+    return IngestError("it ended")
 
 
 async def flv_messages(reader: asyncio.StreamReader) -> AsyncIterator[Message]:
@@ -266,6 +264,6 @@ async def _works(encoder: str) -> tuple[bool, str]:
     except TimeoutError:
         return False, f"it was not ready after {_PROBE_S:.0f} s"
     finally:
-        await end(process)
+        await end(process, _GRACE_S)
     lines = redact(words.decode("utf-8", "replace")).strip().splitlines()
     return process.returncode == 0, lines[0] if lines else f"status {process.returncode}"

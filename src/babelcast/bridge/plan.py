@@ -5,7 +5,7 @@ from __future__ import annotations
 from babelcast.bridge import command
 from babelcast.bridge.command import Pipes
 from babelcast.bridge.service import deliveries
-from babelcast.bridge.settings import BridgeSettings
+from babelcast.bridge.settings import BridgeSettings, is_file
 from babelcast.egress.handler import shown_url
 from babelcast.telemetry.redact import redact
 
@@ -20,14 +20,14 @@ def plan(settings: BridgeSettings, encoder: str) -> str:
         source = settings.source_url.get_secret_value()
         how: command.Sound = "input" if sound == "input" else "pipe"
         lines += ["", "# the source's encoder; the programme leaves by its standard output, as FLV"]
-        if not command.is_file(source):
+        if not is_file(source):
             lines.append(f"# descriptor {_PIPES.playlist} holds: {redact(source)}")
         lines.append(command.shown(command.programme(settings, encoder, "source", how, _PIPES)))
     if settings.slate == "on":
         lines += ["", "# the slate's, while there is no source"]
         slate = command.programme(settings, encoder, "slate", "pipe", Pipes(sound=4, progress=5), "slate.txt")
         lines.append(command.shown([word for word in slate if word]))
-    if sound not in ("input", "silence") and not sound.startswith(("anullsrc", "lavfi:anullsrc")):
+    if command.is_played(sound):
         lines += ["", f"# sound; descriptor {_PIPES.playlist} holds: {redact(sound)}"]
         lines.append(command.shown(command.sound(sound, _PIPES.playlist)))
     lines += ["", "# destinations, each with a session, a queue and retries of its own"]

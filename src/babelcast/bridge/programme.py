@@ -14,14 +14,14 @@ import tempfile
 import textwrap
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from babelcast.bridge import command
-from babelcast.bridge.encoder import Ffmpeg, Figures, flv_messages
-from babelcast.bridge.settings import BridgeSettings
+from babelcast.bridge.encoder import Ffmpeg, Figures, flv_messages, outcome
+from babelcast.bridge.settings import BridgeSettings, is_file, listens
 from babelcast.bridge.silence import SilenceFill
 from babelcast.bridge.sound import Sound
 from babelcast.egress.feed import Feed
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 SourceState = Literal["connecting", "live", "lost", "off"]
 Notify = Callable[[str, dict[str, object]], None]
 _LOOK_S = 0.1
+_AGAIN_S = 1.0
 _STEADY_S = 20.0
 _WINDOW_S = 4.0
 
@@ -111,7 +112,6 @@ class Programme:
         self.source_error: str | None = None
         self.source_reconnects = 0
         self.fps, self.bytes_out, self.bytes_in = Rate(), Rate(), Rate()
-        self.switch: Switch
         self._settings = settings
         self._encoder = encoder
         self._sound = sound
@@ -123,7 +123,7 @@ class Programme:
         self._fill: SilenceFill | None = None
         self._figures: Figures | None = None
         self._past = Figures()
-        self._video_at: float | None = None
+        self._video_at: dict[command.Video, float | None] = {}
         self._away = asyncio.Event()
         self._away.set()
         self._back = asyncio.Event()
@@ -146,6 +146,16 @@ class Programme:
         )
 
     async def run(self) -> None:
+        while True:
+            try:
+                await self._all()
+            except Exception as error:
+                log.exception("a fault of ours ended the programme; it begins again")
+                self.source_error = f"internal error: {type(error).__name__}"
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _all(self) -> None:
+        self._leave()
         with tempfile.TemporaryDirectory(prefix="babelcast-bridge-") as name:
             text_file = self._text_file(Path(name))
             async with asyncio.TaskGroup() as group:
@@ -173,9 +183,7 @@ class Programme:
             self._enter("connecting")
             error = await self._source_once()
             self.source_error = str(error)
-            self.switch.release("source")
-            self._away.set()
-            self._back.clear()
+            self._leave()
             if time.monotonic() - begun > _STEADY_S:
                 backoff.reset()
             self._enter("lost")
@@ -184,6 +192,12 @@ class Programme:
             await asyncio.sleep(wait_s)
             self.source_reconnects += 1
 
+    def _leave(self) -> None:
+        """The source is off the air: the slate is wanted."""
+        self.switch.release("source")
+        self._away.set()
+        self._back.clear()
+
     async def _source_once(self) -> BabelcastError:
         """Why it ended."""
         settings = self._settings
@@ -191,36 +205,38 @@ class Programme:
         address = settings.source_url.get_secret_value()
         own = settings.audio_source.get_secret_value() == "input"
         how: command.Sound = "input" if own else "pipe"
-        self._video_at = None
         with contextlib.ExitStack() as stack:
             sound = 0 if own else stack.enter_context(self._sound.pipe())
             ffmpeg = Ffmpeg(
                 lambda pipes: command.programme(settings, self._encoder, "source", how, pipes),
-                playlist=None if command.is_file(address) else command.playlist(address),
+                playlist=None if is_file(address) else command.playlist(address),
                 sound=sound,
                 count=True,
             )
             self._figures = ffmpeg.figures
-            task = asyncio.create_task(_guarded(ffmpeg.run(lambda out: self._receive("source", out))))
             try:
-                error = await self._watch(task, waits=command.listens(address))
+                return await self._encode("source", ffmpeg, waits=listens(address))
             finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
                 self._past, self._figures = self.figures, None
-        return error
 
-    async def _watch(self, task: asyncio.Task[BabelcastError], *, waits: bool) -> BabelcastError:
+    async def _encode(self, name: command.Video, ffmpeg: Ffmpeg, *, waits: bool) -> BabelcastError:
+        """Until it ends, hangs, or (unless it ``waits`` to be called) does not begin. Why."""
+        self._video_at[name] = None
         begun = time.monotonic()
-        while True:
-            await asyncio.wait({task}, timeout=_LOOK_S)
-            if task.done():
-                return task.result()
-            now = time.monotonic()
-            if self._video_at is not None and now - self._video_at > self._settings.source_timeout:
-                return IngestError(f"no picture from the source for {self._settings.source_timeout:g} s")
-            if self._video_at is None and not waits and now - begun > self._settings.connect_timeout:
-                return IngestError(f"nothing from the source within {self._settings.connect_timeout:g} s")
+        task = asyncio.create_task(outcome(ffmpeg.run(lambda out: self._receive(name, out))))
+        try:
+            while True:
+                await asyncio.wait({task}, timeout=_LOOK_S)
+                if task.done():
+                    return task.result()
+                now, seen = time.monotonic(), self._video_at[name]
+                if seen is not None and now - seen > self._settings.source_timeout:
+                    return IngestError(f"no picture from the {name} for {self._settings.source_timeout:g} s")
+                if seen is None and not waits and now - begun > self._settings.connect_timeout:
+                    return IngestError(f"nothing from the {name} within {self._settings.connect_timeout:g} s")
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _receive(self, name: command.Video, reader: asyncio.StreamReader) -> None:
         fill = SilenceFill(self._silence) if name == "source" else None
@@ -233,8 +249,8 @@ class Programme:
         now = time.monotonic()
         was = self.switch.active
         on_air = self.switch.put(name, message, int(now * 1_000))
-        if message.type == MessageType.VIDEO and name == "source":
-            self._video_at = now
+        if message.type == MessageType.VIDEO:
+            self._video_at[name] = now
         if on_air:
             self.bytes_out.add(len(message.payload))
             if message.type == MessageType.VIDEO:
@@ -281,7 +297,7 @@ class Programme:
                 self.switch.release("slate")
             if not self._back.is_set():
                 log.warning("the slate's encoder ended: %s", slate.result())
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_AGAIN_S)
 
     async def _slate_once(self, text_file: str) -> BabelcastError:
         with self._sound.pipe() as sound:
@@ -289,7 +305,7 @@ class Programme:
                 lambda pipes: command.programme(self._settings, self._encoder, "slate", "pipe", pipes, text_file),
                 sound=sound,
             )
-            return await _guarded(ffmpeg.run(lambda out: self._receive("slate", out)))
+            return await self._encode("slate", ffmpeg, waits=False)
 
     # to the relay
 
@@ -312,15 +328,3 @@ class Programme:
             for header in item.headers if item.start else ():
                 await client.send(header._replace(timestamp=timestamp))
             await client.send(item.message._replace(timestamp=timestamp))
-
-
-async def _guarded(run: Awaitable[None]) -> BabelcastError:
-    """What ended it, as data: a fault of ours must not take the other parts along."""
-    try:
-        await run
-    except BabelcastError as error:
-        return error
-    except Exception as error:
-        log.exception("unexpected error around an encoder")
-        return IngestError(f"internal error: {type(error).__name__}")
-    return IngestError("it ended")

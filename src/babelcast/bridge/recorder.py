@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from babelcast.bridge import command
-from babelcast.bridge.encoder import Ffmpeg
+from babelcast.bridge.encoder import Ffmpeg, outcome
 from babelcast.bridge.status import RecordingState
 from babelcast.errors import BabelcastError, PublishError
 from babelcast.worker.backoff import Backoff
@@ -82,7 +82,7 @@ class Recorder:
         except BabelcastError as error:
             return error
         words = command.record(self._feed_url, wanted.folder, wanted.minutes)
-        task = asyncio.create_task(_guarded(Ffmpeg(lambda pipes: words)))
+        task = asyncio.create_task(outcome(Ffmpeg(lambda pipes: words).run(_nothing)))
         try:
             while True:
                 await asyncio.wait({task}, timeout=self._look_s)
@@ -94,6 +94,8 @@ class Recorder:
                     self.state, self.last_error = "recording", None
                 if free < _LEAST_FREE:
                     return PublishError(f"only {free >> 20} MiB are free on the disk of {wanted.folder}")
+        except OSError as error:  # somebody removed the folder
+            return PublishError(f"can't look into {wanted.folder}: {error.strerror}")
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -123,12 +125,5 @@ def _tidy(wanted: Recording) -> tuple[int, int, int]:
     return len(found), sum(size for _, size in found), shutil.disk_usage(wanted.folder).free
 
 
-async def _guarded(ffmpeg: Ffmpeg) -> BabelcastError:
-    async def nothing(out: asyncio.StreamReader) -> None:
-        await out.read(-1)
-
-    try:
-        await ffmpeg.run(nothing)
-    except BabelcastError as error:
-        return error
-    raise AssertionError("it ends with an error")
+async def _nothing(out: asyncio.StreamReader) -> None:
+    await out.read(-1)

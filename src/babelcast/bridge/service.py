@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from babelcast.bridge.encoder import choose_encoder
 from babelcast.bridge.events import Events
 from babelcast.bridge.programme import Programme
 from babelcast.bridge.recorder import Recorder, Recording
-from babelcast.bridge.settings import NAMES, BridgeSettings, load, read_env_file
+from babelcast.bridge.settings import ALIASES, NAMES, BridgeSettings, load, read_env_file
 from babelcast.bridge.sound import Sound
 from babelcast.bridge.status import BridgeState, BridgeStatus, EncoderStatus, RecordingStatus, SoundStatus, SourceStatus
 from babelcast.egress.fleet import Fleet
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 FEED = "live/bridge/in"
 _TICK_S = 0.5
+_AGAIN_S = 1.0
 # the bridge's own slate is the first to be shown; this one is for the moment in which an encoder starts
 _SLATE_HOLD_S = 24 * 3600.0
 _PROGRAMME_FIELDS = frozenset(
@@ -65,7 +66,8 @@ class SettingsFile:
             if value is not None and (not value.isprintable() or value[:1] in ("'", '"') or value != value.strip()):
                 raise ConfigError("the value can't be written as one line", key=name)
         lines = read_env_file(self.path).splitlines() if self.path.exists() else []
-        kept = [line for line in lines if line.strip().removeprefix("export ").partition("=")[0].strip() not in values]
+        gone = {*values, *(ALIASES if any(values.get(name) is not None for name in ALIASES) else ())}
+        kept = [line for line in lines if line.strip().removeprefix("export ").partition("=")[0].strip() not in gone]
         text = "".join(f"{line}\n" for line in [*kept, *(f"{n}={v}" for n, v in values.items() if v is not None)])
         load(self._environ, self.path, text)
         temporary = self.path.with_name(f".{self.path.name}.tmp")
@@ -74,6 +76,8 @@ class SettingsFile:
                 out.write(text)
             os.replace(temporary, self.path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise ConfigError(f"can't write it: {error.strerror}", file=str(self.path)) from None
 
 
@@ -147,9 +151,9 @@ class Bridge:
         bridge = cls(file, relay, egress)
         parts = [
             asyncio.create_task(bridge._fleet.run(), name="bridge destinations"),
-            asyncio.create_task(bridge.sound.run(), name="bridge sound"),
-            asyncio.create_task(bridge.recorder.run(), name="bridge recorder"),
-            asyncio.create_task(bridge.webhook.run(), name="bridge webhook"),
+            asyncio.create_task(_keep(bridge.sound.run), name="bridge sound"),
+            asyncio.create_task(_keep(bridge.recorder.run), name="bridge recorder"),
+            asyncio.create_task(_keep(bridge.webhook.run), name="bridge webhook"),
             asyncio.create_task(bridge._tick_forever(), name="bridge clock"),
         ]
         try:
@@ -189,24 +193,31 @@ class Bridge:
     async def reload(self) -> None:
         """Read the settings again; touch only what they change. Raises ConfigError: nothing is changed then."""
         async with self._lock:
-            before, self._starting = self.settings, False
-            self._read()
-            if self._task is None:
-                return
-            self._fleet.want(deliveries(self.settings, self._feed_url))
-            self.recorder.use(recording_of(self.settings))
-            sound = self.settings.audio_source.get_secret_value()
-            mapped = (sound == "input") != (before.audio_source.get_secret_value() == "input")
-            if mapped or any(getattr(before, name) != getattr(self.settings, name) for name in _PROGRAMME_FIELDS):
-                await self._end_programme()
-                await self._start()
-            self.sound.use(sound)
+            await self._reload()
 
     async def change(self, values: Mapping[str, str | None]) -> None:
         """Write into the settings file, then :meth:`reload`. Raises ConfigError: nothing is changed then."""
-        await asyncio.to_thread(self._file.change, values)
-        log.info("settings changed: %s", ", ".join(sorted(values)))
-        await self.reload()
+        async with self._lock:
+            await asyncio.to_thread(self._file.change, values)
+            log.info("settings changed: %s", ", ".join(sorted(values)))
+            await self._reload()
+
+    async def _reload(self) -> None:
+        before = self.settings
+        self._read()
+        if self._failed:  # what it could not be started with may be what has changed
+            await self._start()
+            return
+        if self._task is None:
+            return
+        self._fleet.want(deliveries(self.settings, self._feed_url))
+        self.recorder.use(recording_of(self.settings))
+        sound = self.settings.audio_source.get_secret_value()
+        mapped = (sound == "input") != (before.audio_source.get_secret_value() == "input")
+        if mapped or any(getattr(before, name) != getattr(self.settings, name) for name in _PROGRAMME_FIELDS):
+            await self._end_programme()
+            await self._start()
+        self.sound.use(sound)
 
     def _read(self) -> None:
         try:
@@ -235,11 +246,14 @@ class Bridge:
         programme = Programme(self.settings, self._encoder, self.sound, silence, self._feed_url, self.events.put)
         self._programme = programme
         self._task = asyncio.create_task(programme.run(), name="bridge programme")
-        self._task.add_done_callback(self._ended)
         self.sound.use(self.settings.audio_source.get_secret_value())
         self._fleet.want(deliveries(self.settings, self._feed_url))
         self.recorder.use(recording_of(self.settings))
         log.info("started with %s", self._encoder)
+        if self.settings.source_url is None:
+            log.warning("no source is set (SRT_URL): only the slate is sent")
+        if not deliveries(self.settings, self._feed_url):
+            log.warning("no destination is set (PRIMARY_RTMP_URL): the programme is only at %s", self._feed_url)
         self._tick()
 
     async def _end_programme(self) -> None:
@@ -248,11 +262,6 @@ class Bridge:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         self._programme = None
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the programme ended", exc_info=error)
-            self._failed, self._last_error = True, f"internal error: {type(error).__name__}"
 
     # what is shown
 
@@ -345,6 +354,16 @@ class Bridge:
             self.events.put(f"alert.{change.what}", change.alert.model_dump(mode="json"))
             if self.settings.alert_webhook_url is not None:
                 self.webhook.put(self.settings.alert_webhook_url.get_secret_value(), change)
+
+
+async def _keep(run: Callable[[], Awaitable[None]]) -> None:
+    """A fault of ours in one part must not silence it for the rest of the show."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            log.exception("a part of the bridge failed; it begins again")
+        await asyncio.sleep(_AGAIN_S)
 
 
 def _kbps(bytes_a_second: float) -> float:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -105,6 +105,13 @@ class BridgeSettings(BaseModel):
             _check_address(text, AUDIO_SCHEMES)
         return value
 
+    @field_validator("slate_image")
+    @classmethod
+    def _image(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            _check_file(value)
+        return value
+
     @field_validator("primary_rtmp_url", "backup_rtmp_url")
     @classmethod
     def _rtmp(cls, value: str | None) -> str | None:
@@ -161,18 +168,46 @@ class BridgeSettings(BaseModel):
 def _check_address(text: str, schemes: tuple[str, ...]) -> None:
     if not text.isprintable():
         raise ValueError("must be one line of printable characters")
-    if "://" not in text and not text.startswith("file:"):
-        return  # the path of a file
+    if "file" in schemes and is_file(text):
+        _check_file(Path(file_path(text)))
+        return
     try:
         parts = urlsplit(text)
         found = parts.port, parts.hostname
     except ValueError:
         raise ValueError("is not a valid address") from None
-    if parts.scheme not in schemes or (parts.scheme != "file" and not found[1]):
-        raise ValueError(f"must be a file's path or an address of {', '.join(schemes)}")
+    if parts.scheme not in schemes:
+        what = "a file's path or an address" if "file" in schemes else "an address"
+        raise ValueError(f"must be {what} of {', '.join(schemes)}")
+    if not found[1] and not listens(text):
+        waits = "; to wait for a caller, srt://:PORT?mode=listener" if parts.scheme == "srt" else ""
+        raise ValueError(f"has no host: {parts.scheme}://HOST:PORT{waits}")
 
 
-NAMES = frozenset(name.upper() for name in BridgeSettings.model_fields) | {"SRT_URL"}
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"there is no such file: {path}")
+
+
+def is_file(address: str) -> bool:
+    return "://" not in address or address.startswith("file:")
+
+
+def listens(address: str) -> bool:
+    """The source calls us, so waiting for it is no fault."""
+    parts = urlsplit(address)
+    if parts.scheme == "srt":
+        return parse_qs(parts.query).get("mode") == ["listener"]
+    return parts.scheme in ("udp", "rtp")
+
+
+def file_path(address: str) -> str:
+    return unquote(urlsplit(address).path) if address.startswith("file:") else address
+
+
+ALIASES = ("SOURCE_URL", "SRT_URL")
+"""Of one setting; where both are given in one place, the first counts."""
+NAMES = frozenset(name.upper() for name in BridgeSettings.model_fields) | {*ALIASES}
 
 
 def parse_env(text: str, file: str = "media.env") -> dict[str, tuple[str, int]]:
@@ -225,18 +260,27 @@ def load(environ: Mapping[str, str], path: Path | None = None, text: str | None 
     if text is None:
         text = read_env_file(path) if path else ""
     lines = parse_env(text, file)
-    values = {name: environ[name] for name in NAMES if name in environ} | {name: v for name, (v, _) in lines.items()}
-    if values.get("SRT_URL") and not values.get("SOURCE_URL"):
-        values["SOURCE_URL"] = values["SRT_URL"]
-    source_name = "SRT_URL" if values.get("SOURCE_URL") == values.get("SRT_URL") else "SOURCE_URL"
-    values.pop("SRT_URL", None)
+    outer = {name: environ[name] for name in NAMES if name in environ}
+    inner = {name: value for name, (value, _) in lines.items()}
+    values = _one_source(outer) | _one_source(inner)
     try:
         return BridgeSettings.model_validate({name.lower(): value for name, value in values.items() if value != ""})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0]).upper() if first["loc"] else None
-        name = source_name if name == "SOURCE_URL" else name
+        if name in ALIASES:
+            name = next(each for layer in (inner, outer) for each in ALIASES if layer.get(each))
         message = first["msg"].removeprefix("Value error, ")
         line = lines[name][1] if name in lines else None
         where = file if line is not None else "environment" if name in environ else None
         raise ConfigError(message, file=where, line=line, key=name) from None
+
+
+def _one_source(values: Mapping[str, str]) -> dict[str, str]:
+    """A place's values, with the source under its one name: what the file says of it overrides the environment under
+    whichever name."""
+    found = {name: value for name, value in values.items() if name not in ALIASES}
+    given = [values[name] for name in ALIASES if name in values]
+    if given:
+        found[ALIASES[0]] = next((value for value in given if value), "")
+    return found

@@ -13,59 +13,25 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from typing import Literal
 
+from babelcast.audio.pcm import to_s16le
 from babelcast.bridge import command
-from babelcast.bridge.encoder import Ffmpeg
-from babelcast.errors import BabelcastError
+from babelcast.bridge.encoder import Ffmpeg, outcome
+from babelcast.bridge.jitter import SoundQueue
+from babelcast.bridge.settings import is_file, listens
+from babelcast.bridge.status import SoundState
+from babelcast.errors import BabelcastError, IngestError
 from babelcast.worker.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-FRAME = 4  # bytes: two channels of 16 bits
-STEP_S = 0.02
+_STEP_S = 0.02
+_TARGET_S, _LATE_S, _MOST_S = 0.2, 1.0, 10.0
+_FRAME = 2 * command.CHANNELS
 _PIPE_BYTES = 16 << 10  # 85 ms: what was written before a reader came must not become delay
-_LIVE_S = 1.0
 _MOST_BEHIND_S = 0.5
-
-SoundState = Literal["input", "silence", "connecting", "live", "retrying"]
-
-
-class Ring:
-    """Samples between a source that comes in bursts and a reader that is paced. Pure.
-
-    Waits until ``start_s`` are there before it plays, again after it ran dry. Full policy: *drop the oldest* down to
-    ``start_s``, count.
-    """
-
-    def __init__(self, start_s: float = 0.2, most_s: float = 1.0) -> None:
-        self._start = round(start_s * command.RATE) * FRAME
-        self._most = round(most_s * command.RATE) * FRAME
-        self._data = bytearray()
-        self._playing = False
-        self.dropped = 0
-        """Bytes."""
-
-    def put(self, data: bytes) -> None:
-        self._data += data
-        if len(self._data) > self._most:
-            excess = (len(self._data) - self._start) // FRAME * FRAME
-            del self._data[:excess]
-            self.dropped += excess
-
-    def take(self, size: int) -> bytes:
-        """``size`` bytes (whole frames), filled with silence."""
-        self._playing = len(self._data) >= (FRAME if self._playing else self._start)
-        if not self._playing:
-            return bytes(size)
-        found = min(size, len(self._data) // FRAME * FRAME)
-        data = bytes(self._data[:found])
-        del self._data[:found]
-        return data.ljust(size, b"\0")
-
-    def clear(self) -> None:
-        self._data.clear()
-        self._playing = False
+_LOOK_S = 0.2
+_STALLED_S, _GONE_S = 1.0, 15.0
 
 
 class Sound:
@@ -75,22 +41,17 @@ class Sound:
         self.state: SoundState = "silence"
         self.last_error: str | None = None
         self.reconnects = 0
-        self._ring = Ring()
+        self._queue = _empty()
         self._writers: set[int] = set()
-        self._address: str | None = None
+        self._source = "silence"
+        self._heard_at = 0.0
         self._chosen = asyncio.Event()
-        self._heard_at = float("-inf")
 
     def use(self, source: str) -> None:
         """The value of ``AUDIO_SOURCE``. No effect where it is the present one."""
-        own = source in ("input", "silence") or source.startswith(("anullsrc", "lavfi:anullsrc"))
-        address = None if own else source
-        if not own and address == self._address:
-            return
-        self._address = address
-        if own:
-            self.state = "input" if source == "input" else "silence"
-        self._chosen.set()
+        if source != self._source:
+            self._source = source
+            self._chosen.set()
 
     @contextlib.contextmanager
     def pipe(self) -> Iterator[int]:
@@ -114,13 +75,14 @@ class Sound:
     async def _pace(self) -> None:
         begun, written = time.monotonic(), 0
         while True:
-            await asyncio.sleep(STEP_S)
+            await asyncio.sleep(_STEP_S)
             due = int((time.monotonic() - begun) * command.RATE)
             if due - written > _MOST_BEHIND_S * command.RATE:
-                written = due - int(STEP_S * command.RATE)  # we were suspended: what is missed stays missed
+                written = due - int(_STEP_S * command.RATE)  # we were suspended: what is missed stays missed
             while written < due:
                 frames = min(due - written, 1024)  # 4096 bytes: a pipe takes them whole or not at all
-                self._write(self._ring.take(frames * FRAME))
+                block = self._queue.take(frames)
+                self._write(bytes(frames * _FRAME) if block is None else to_s16le(block))
                 written += frames
 
     def _write(self, data: bytes) -> None:
@@ -132,10 +94,11 @@ class Sound:
         while True:
             await self._chosen.wait()
             self._chosen.clear()
-            self._ring.clear()
-            if self._address is None:
+            self._queue, self.last_error = _empty(), None
+            if not command.is_played(self._source):
+                self.state = "input" if self._source == "input" else "silence"
                 continue
-            source = asyncio.create_task(self._play_forever(self._address))
+            source = asyncio.create_task(self._play_forever(self._source))
             changed = asyncio.create_task(self._chosen.wait())
             try:
                 await asyncio.wait({source, changed}, return_when=asyncio.FIRST_COMPLETED)
@@ -148,14 +111,8 @@ class Sound:
         backoff = Backoff(first_s=0.5, most_s=10.0)
         while True:
             self.state = "connecting"
-            local = command.is_file(address) or address.startswith("lavfi:")
-            playlist = None if local else command.playlist(address, low_delay=True)
-            ffmpeg = Ffmpeg(lambda pipes: command.sound(address, pipes.playlist), playlist=playlist)
             begun = time.monotonic()
-            try:
-                await ffmpeg.run(self._receive)
-            except BabelcastError as error:
-                self.last_error = str(error)
+            self.last_error = str(await self._play(address))
             if time.monotonic() - begun > 10:
                 backoff.reset()
             self.state = "retrying"
@@ -164,13 +121,33 @@ class Sound:
             log.warning("the source of sound is gone: %s; next attempt in %.1f s", self.last_error, wait_s)
             await asyncio.sleep(wait_s)
 
+    async def _play(self, address: str) -> BabelcastError:
+        """Until it ends, or nothing came of it for too long. Why."""
+        local = is_file(address) or address.startswith("lavfi:")
+        playlist = None if local else command.playlist(address, low_delay=True)
+        ffmpeg = Ffmpeg(lambda pipes: command.sound(address, pipes.playlist), playlist=playlist)
+        self._heard_at = time.monotonic()
+        task = asyncio.create_task(outcome(ffmpeg.run(self._receive)))
+        try:
+            while True:
+                await asyncio.wait({task}, timeout=_LOOK_S)
+                if task.done():
+                    return task.result()
+                still_s = time.monotonic() - self._heard_at
+                if self.state == "live" and still_s > _STALLED_S:
+                    self.state = "stalled"
+                if still_s > _GONE_S and not listens(address):
+                    return IngestError(f"nothing came of it for {_GONE_S:g} s")
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(1 << 15):
-            self.state = "live"
+            self.state, self.last_error = "live", None
             self._heard_at = time.monotonic()
-            self._ring.put(data)
+            self._queue.put(data)
 
-    @property
-    def heard(self) -> bool:
-        """Samples came a moment ago."""
-        return time.monotonic() - self._heard_at < _LIVE_S
+
+def _empty() -> SoundQueue:
+    return SoundQueue(_TARGET_S, _MOST_S, late_s=_LATE_S)

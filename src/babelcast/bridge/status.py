@@ -34,10 +34,14 @@ class SourceStatus(_Shown):
     last_error: str | None
 
 
+SoundState = Literal["input", "silence", "connecting", "live", "stalled", "retrying"]
+"""``stalled``: connected, but nothing comes of it."""
+
+
 class SoundStatus(_Shown):
     source: str
     """``AUDIO_SOURCE``, redacted."""
-    state: Literal["input", "silence", "connecting", "live", "retrying"]
+    state: SoundState
     reconnects: int
     last_error: str | None
 
@@ -70,7 +74,7 @@ class RecordingStatus(_Shown):
 
 class Alert(_Shown):
     name: str
-    """``source``, ``bitrate``, ``fps``, ``recording`` or ``destination:NAME``."""
+    """``source``, ``sound``, ``bitrate``, ``fps``, ``recording`` or ``destination:NAME``."""
     message: str
     since: datetime
 
@@ -102,6 +106,8 @@ def health(status: BridgeStatus) -> Health:
     if status.settings_error:
         reasons.append(status.settings_error)
     away = [each for each in status.destinations if each.state != "live"]
+    if status.sound.state in ("retrying", "stalled"):
+        reasons.append(f"the sound is {status.sound.state}: there is silence")
     reasons += [f"destination {each.name} is {each.state}" for each in away]
     if status.state == "slate":
         reasons.append("the slate is on air")

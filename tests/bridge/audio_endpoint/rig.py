@@ -50,10 +50,21 @@ class Listener:
 
     def heard(self) -> list[int]:
         """Of each tenth of a second: the loudest frequency in Hz, to 10 Hz; 0 where there is none."""
+        return frequencies(self.samples())
+
+    def samples(self) -> npt.NDArray[np.float64]:
         command = ["ffmpeg", "-v", "error", "-f", "aac", "-i", "pipe:0", "-f", "s16le", "pipe:1"]
         pcm = subprocess.run(command, input=bytes(self.data), capture_output=True, check=True).stdout
-        samples = np.frombuffer(pcm, "<i2").reshape(-1, 2)[:, 0].astype(np.float64) / 32_768
-        return frequencies(samples)
+        return np.frombuffer(pcm, "<i2").reshape(-1, 2)[:, 0].astype(np.float64) / 32_768
+
+
+def seconds_of(frequency: float, samples: npt.NDArray[np.float64], level: float = 0.25 * 0.5**0.5) -> float:
+    """How long ``frequency`` is in ``samples``, by its energy: wherever it is, in however many pieces. ``level``: by
+    default that of :func:`sine` when one channel has become two."""
+    spectrum = np.fft.rfft(samples)
+    at = np.fft.rfftfreq(len(samples), 1 / RATE)
+    energy = 2 * np.sum(np.abs(spectrum[np.abs(at - frequency) < 90]) ** 2) / len(samples) / RATE
+    return float(energy / (level**2 / 2))
 
 
 def frequencies(samples: npt.NDArray[np.float64]) -> list[int]:

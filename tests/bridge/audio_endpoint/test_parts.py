@@ -8,12 +8,12 @@ import subprocess
 import numpy as np
 import pytest
 
-from babelcast.audio.pcm import rms, to_s16le
+from babelcast.audio.pcm import rms
 from babelcast.bridge.audio_endpoint.aac import FRAME_SAMPLES, AacEncoder, adts_header
 from babelcast.bridge.audio_endpoint.formats import ACCEPTED, UnsupportedFormat, format_of
 from babelcast.bridge.audio_endpoint.listeners import Full, Listeners, Stuck
 from babelcast.bridge.audio_endpoint.mixer import BLOCK, Mixer
-from babelcast.bridge.audio_endpoint.queue import SoundQueue, SpeechQueue
+from babelcast.bridge.audio_endpoint.queue import SpeechQueue
 from babelcast.bridge.audio_endpoint.settings import Mix
 from babelcast.bridge.audio_endpoint.tone import ingest_url
 from babelcast.errors import ConfigError
@@ -40,7 +40,7 @@ def _largest_step(samples: Pcm) -> float:
         ("audio/aac", "-f aac"),
         ("Audio/MPEG; charset=x", "-f mp3"),
         ("audio/ogg;codecs=opus", "-f ogg"),
-        ("audio/wav", "-f wav -ignore_length 1"),
+        ("audio/wav", "-f wav"),
         ("audio/L16;rate=44100;channels=2", "-f s16be -ar 44100 -ac 2"),
         ("audio/L16; rate=16000", "-f s16be -ar 16000 -ac 1"),
         ("audio/pcm", "-f s16le -ar 48000 -ac 2"),
@@ -60,55 +60,6 @@ def test_any_other_content_type_is_refused(content_type: str | None) -> None:
     with pytest.raises(UnsupportedFormat):
         format_of(content_type)
     assert len(ACCEPTED) == 6
-
-
-def test_a_queue_starts_late_and_fades_in_and_out_where_it_runs_dry() -> None:
-    queue = SoundQueue(0.2, 0.6, live=True)
-    queue.put(to_s16le(_stereo(RATE // 10)))
-    assert queue.take(BLOCK) is None
-    queue.put(to_s16le(_stereo(RATE // 5 - RATE // 10 + 100)))
-    out = []
-    while (block := queue.take(BLOCK)) is not None:
-        out.append(block)
-    heard = np.concatenate(out)
-    assert queue.underruns == 1 and len(heard) >= RATE // 5
-    assert abs(heard[0, 0]) < 0.01 and _largest_step(heard) < 0.05
-    queue.put(to_s16le(_stereo(RATE // 10)))
-    assert queue.take(BLOCK) is None, "it waits again"
-
-
-def test_a_burst_is_trimmed_to_the_target_without_a_click() -> None:
-    queue = SoundQueue(0.2, 0.6, live=True)
-    source = to_s16le(_stereo(2 * RATE))
-    queue.put(source[: RATE * 4 // 4])
-    first = [queue.take(BLOCK) for _ in range(3)]
-    queue.put(source[RATE * 4 // 4 :])
-    assert queue.seconds == pytest.approx(0.2, abs=0.001)
-    assert queue.trimmed_s == pytest.approx(2 - 0.06 - 0.2, abs=0.001)
-    rest = [queue.take(BLOCK) for _ in range(8)]
-    assert _largest_step(np.concatenate([block for block in (*first, *rest) if block is not None])) < 0.06
-
-
-def test_a_file_is_never_trimmed_and_says_when_it_is_full() -> None:
-    queue = SoundQueue(0.2, 0.5, live=False)
-    queue.put(to_s16le(_stereo(RATE)))
-    assert (queue.full, queue.trimmed_s) == (True, 0)
-    for _ in range(40):
-        queue.take(BLOCK)
-    assert (queue.full, queue.finished) == (False, False)
-    queue.ended = True
-    for _ in range(11):
-        queue.take(BLOCK)
-    assert (queue.finished, queue.underruns) == (True, 0)
-
-
-def test_what_is_shorter_than_the_target_is_heard_when_it_has_ended() -> None:
-    queue = SoundQueue(0.2, 0.5, live=True)
-    queue.put(to_s16le(_stereo(100)))
-    assert queue.take(BLOCK) is None
-    queue.ended = True
-    block = queue.take(BLOCK)
-    assert block is not None and rms(block) > 0.01 and queue.finished
 
 
 def test_speech_is_said_in_order_with_a_pause_and_can_be_hushed() -> None:

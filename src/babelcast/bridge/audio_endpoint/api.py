@@ -10,7 +10,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import SecretStr, ValidationError
 
@@ -103,10 +103,10 @@ class _Routes:
             form = format_of(request.headers.get("Content-Type"))
         except UnsupportedFormat as error:
             return problem(415, str(error), {"Accept-Post": ACCEPT_POST}, accepted=list(ACCEPTED))
-        live = request.content_length is None
-        body = request.content.iter_any()
+        live, content = request.content_length is None, request.content
         try:
-            count = await self._endpoint.ingest(form, _bytes(body), live=live)
+            body = _bytes(content.read_nowait(), content)
+            count = await self._endpoint.ingest(form, body, live=live, whole=content.is_eof)
         except ConnectionResetError:
             return problem(400, "the producer vanished")
         return web.json_response({"received_bytes": count, "content_type": form.name})
@@ -180,9 +180,13 @@ def _merged(before: dict[str, object], changes: dict[str, object]) -> dict[str, 
     return found
 
 
-async def _bytes(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for chunk in body:
-        yield chunk
+async def _bytes(first: bytes, rest: StreamReader) -> AsyncIterator[bytes]:
+    """``first`` is what had come with the request: it is gone when the sender is before anybody reads on."""
+    if first:
+        yield first
+    if not rest.at_eof():
+        async for chunk in rest.iter_any():
+            yield chunk
 
 
 def _invalid(error: ValidationError) -> web.Response:

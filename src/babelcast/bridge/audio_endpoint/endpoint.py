@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Literal
 
@@ -91,6 +91,7 @@ class Endpoint:
         self.undecodable = 0
         self._encoder = AacEncoder(settings.bitrate)
         self._producers: set[Producer] = set()
+        self._hearing: set[asyncio.Task[None]] = set()
         self._current: Producer | None = None
         self._next: Producer | None = None
         self._replaced = 0
@@ -107,17 +108,36 @@ class Endpoint:
             try:
                 yield endpoint
             finally:
-                clock.cancel()
-                await asyncio.gather(clock, return_exceptions=True)
+                for task in (clock, *endpoint._hearing):
+                    task.cancel()
+                await asyncio.gather(clock, *endpoint._hearing, return_exceptions=True)
 
     # producers
 
-    async def ingest(self, form: Format, body: AsyncIterator[bytes], *, live: bool) -> int:
-        """Hear ``body`` to its end. Returns its bytes. Raises Full, and as :meth:`Producer.run`."""
+    async def ingest(
+        self, form: Format, body: AsyncIterator[bytes], *, live: bool, whole: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Hear ``body`` to its end. Returns its bytes. Raises Full, and as :meth:`Producer.run`.
+
+        Cancelled, it ends too; but a live body that is ``whole()`` is still heard: ffmpeg does not wait for an answer.
+        """
         if len(self._producers) >= self.settings.max_producers:
             raise Full(f"{len(self._producers)} producers send already")
         producer = Producer(form, self.settings, self._take_over, live=live)
         self._producers.add(producer)
+        task = asyncio.create_task(self._hear(producer, body), name="audio producer")
+        self._hearing.add(task)
+        task.add_done_callback(self._heard)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not (live and whole()):
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            raise
+        return producer.received
+
+    async def _hear(self, producer: Producer, body: AsyncIterator[bytes]) -> None:
         try:
             await producer.run(body)
         except Undecodable:
@@ -125,8 +145,12 @@ class Endpoint:
             raise
         finally:
             self._producers.discard(producer)
-            log.info("a producer ended", extra={"type": form.name, "bytes": producer.received})
-        return producer.received
+            log.info("a producer ended", extra={"type": producer.format.name, "bytes": producer.received})
+
+    def _heard(self, task: asyncio.Task[None]) -> None:
+        self._hearing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.info("not heard to its end: %s", error)
 
     def _take_over(self, producer: Producer) -> None:
         """The newest that has sound is heard next, as soon as enough of it is there."""

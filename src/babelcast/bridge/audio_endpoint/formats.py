@@ -39,10 +39,12 @@ class UnsupportedFormat(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """``options``: what ffmpeg is told of its input. It never guesses, so that no body is taken for a playlist."""
+    """``options``: what ffmpeg is told of its input, and ``live`` what it is told besides of one that has no length. It
+    never guesses, so that no body is taken for a playlist."""
 
     name: str
     options: tuple[str, ...]
+    live: tuple[str, ...] = ()
 
 
 def format_of(content_type: str | None) -> Format:
@@ -54,8 +56,9 @@ def format_of(content_type: str | None) -> Format:
     name = header.get_content_type()
     parameters = {key.lower(): value for key, value in header.get_params(failobj=[])[1:]}
     if name in _DEMUXERS:
-        more = ("-ignore_length", "1") if _DEMUXERS[name] == "wav" else ()
-        return Format(name, ("-f", _DEMUXERS[name], *more))
+        # who writes a WAV while it is made can't know its length; in a file, what follows the sound is not sound
+        endless = ("-ignore_length", "1") if _DEMUXERS[name] == "wav" else ()
+        return Format(name, ("-f", _DEMUXERS[name]), endless)
     if name in ("audio/l16", "audio/pcm"):
         encoding = "s16be" if name == "audio/l16" else parameters.get("encoding", "s16le").lower()
         if encoding not in _ENCODINGS:
@@ -73,10 +76,14 @@ def _number(parameters: dict[str, str], name: str, default: int | None, least: i
     return int(text)
 
 
-def decoder(form: Format) -> list[str]:
-    """ffmpeg's command: the body at its standard input, 16-bit stereo at 48 kHz at its standard output."""
+def decoder(form: Format, *, live: bool) -> list[str]:
+    """ffmpeg's command: the body at its standard input, 16-bit stereo at 48 kHz at its standard output.
+
+    It looks ahead no further than it must, and keeps what it saw: ``-fflags nobuffer`` would throw that away, which was
+    the first half second of an MP3.
+    """
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "level+warning", "-protocol_whitelist", "pipe,fd"),
-        *("-fflags", "nobuffer", "-probesize", "4096", "-analyzeduration", "0", *form.options, "-i", "pipe:0"),
+        *("-probesize", "32", "-analyzeduration", "0", *form.options, *(form.live if live else ()), "-i", "pipe:0"),
         *("-map", "0:a:0", "-f", "s16le", "-ar", "48000", "-ac", "2", "-flush_packets", "1", "pipe:1"),
     ]

@@ -22,8 +22,10 @@ class AudioSettings:
     """Bodies that are decoded at once: the one that is heard, and those that are about to be."""
     target_s: float = 0.25
     """A live producer's sound waits so long before it is heard, which is the jitter that it may have."""
-    most_s: float = 0.75
-    """More of it than this is cut back to ``target_s``, so that a burst does not become delay."""
+    late_s: float = 0.75
+    """What is longer behind, for half a second, is cut back to ``target_s``, so that a burst does not become delay."""
+    burst_s: float = 10.0
+    """So much of a live producer may come at once."""
     file_s: float = 2.0
     """So much of a file is decoded ahead; then its sender has to wait."""
     producer_timeout_s: float = 60.0

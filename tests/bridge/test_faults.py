@@ -1,0 +1,67 @@
+"""Faults of ours and of the machine: the other parts of the bridge go on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from babelcast.bridge.programme import Programme
+from babelcast.bridge.recorder import Recorder, Recording
+from babelcast.bridge.settings import load
+from babelcast.bridge.sound import Sound
+from babelcast.slate.silence import SilenceAac
+
+pytestmark = pytest.mark.integration
+
+
+async def test_a_fault_of_ours_does_not_end_the_programme(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("babelcast.bridge.programme._AGAIN_S", 0.0)
+    begun = asyncio.Event()
+    faults = [IndexError("a fault of ours")]
+
+    async def publish() -> None:
+        if faults:
+            raise faults.pop()
+        begun.set()
+        await asyncio.Event().wait()
+
+    silence, nothing = SilenceAac(b"", b""), lambda *_: None
+    programme = Programme(load({"SLATE": "off"}), "libx264", Sound(), silence, "rtmp://127.0.0.1:1/x", nothing)
+    monkeypatch.setattr(programme, "_publish_forever", publish)
+    task = asyncio.create_task(programme.run())
+    async with asyncio.timeout(5):
+        await begun.wait()
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_state_of_the_sound_is_that_of_the_latest_choice() -> None:
+    sound = Sound()
+    task = asyncio.create_task(sound.run())
+    for source, state in (("input", "input"), ("/there/is/no/such.wav", "connecting"), ("silence", "silence")):
+        sound.use(source)
+        async with asyncio.timeout(5):
+            while sound.state != state:
+                await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_recorder_survives_the_loss_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(wanted: Recording) -> tuple[int, int, int]:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("babelcast.bridge.recorder._tidy", lost)
+    monkeypatch.setattr("babelcast.bridge.command.record", lambda *_: ["sleep", "60"])
+    recorder = Recorder("rtmp://127.0.0.1:1/x", look_s=0.01)
+    recorder.use(Recording(tmp_path, 1.0, 1))
+    task = asyncio.create_task(recorder.run())
+    async with asyncio.timeout(5):
+        while recorder.state != "retrying":
+            await asyncio.sleep(0.01)
+    assert "can't look into" in str(recorder.last_error)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
