@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -151,21 +150,22 @@ async def test_the_source_of_sound_dies_and_comes_back_and_the_pictures_go_on(tm
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("picture", ["source", "slate"])
-async def test_an_encoder_that_is_killed_or_hangs_is_replaced(picture: str, number: signal.Signals) -> None:
-    ours, theirs = _srt(free_udp_port())
-    async with FakeDestination().listening() as primary, bridging({"SRT_URL": ours} | to(primary)) as bridge:
-        with publisher(theirs) if picture == "source" else contextlib.nullcontext():
-            state = "live" if picture == "source" else "slate"
-            await until(lambda: bridge.status().state == state and bool(primary.sessions))
-            await until(lambda: len(pictures(primary.sessions[0])) > FPS)
-            mark = "color=" if picture == "slate" else "-f concat"
-            hit = [pid for pid, words in children().items() if words.startswith("ffmpeg") and mark in words]
-            assert len(hit) == 1
-            os.kill(hit[0], number)
-            await until(lambda: hit[0] not in children())
-            before = len(pictures(primary.sessions[0]))
-            await until(lambda: bridge.status().state == state and len(pictures(primary.sessions[0])) > before + FPS)
+@pytest.mark.parametrize(("state", "mark"), [("live", "clip.flv"), ("slate", "color=")])
+async def test_an_encoder_that_is_killed_or_hangs_is_replaced(
+    state: str, mark: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    clip, primary = tmp_path / "clip.flv", FakeDestination()
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=s=320x180:r={FPS}", "-t", "4", "-c:v", "libx264", "-g", str(FPS), clip)
+    source = {"SRT_URL": str(clip)} if state == "live" else {}
+    async with primary.listening(), bridging(source | to(primary)) as bridge:
+        await until(lambda: bridge.status().state == state and bool(primary.sessions))
+        await until(lambda: len(pictures(primary.sessions[0])) > FPS)
+        hit = [pid for pid, words in children().items() if words.startswith("ffmpeg") and mark in words]
+        assert len(hit) == 1
+        os.kill(hit[0], number)
+        await until(lambda: hit[0] not in children())
+        before = len(pictures(primary.sessions[0]))
+        await until(lambda: bridge.status().state == state and len(pictures(primary.sessions[0])) > before + FPS)
     assert len(primary.sessions) == 1
     assert largest_gap_ms(sounds(primary.sessions[0])) < 5_000 and largest_gap_ms(pictures(primary.sessions[0])) < 5_000
 

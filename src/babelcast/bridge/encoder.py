@@ -7,14 +7,14 @@ import collections
 import contextlib
 import logging
 import os
-import signal
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from babelcast.bridge import command
 from babelcast.bridge.command import Pipes
 from babelcast.errors import BabelcastError, IngestError, MissingDependencyError
-from babelcast.process import dies_with_us, end
+from babelcast.process import dies_with_us, end, how_it_ended
 from babelcast.rtmp.message import Message
 from babelcast.slate.ffmpeg import INSTALL
 from babelcast.telemetry.redact import redact
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 _GRACE_S = 1.5
 _LAST_WORDS_S = 0.5
 _MAX_TAG = 16 << 20
+_LABELS = re.compile(r"\[\S+ @ 0x[0-9a-f]+\] |\[(?:error|fatal|warning|panic)\] ")
+"""Where in ffmpeg a line is from, and its level: nothing to people."""
 _PROBE_S = 15.0
 
 
@@ -70,8 +72,8 @@ class Words:
             return IngestError("the SRT passphrase is wrong: the connection was refused", hint="compare both ends")
         said = [line for line in self.lines if "[error]" in line or "[fatal]" in line] or list(self.lines)
         # the first error is the reason, the last one is how ffmpeg gave up
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        return IngestError(f"ffmpeg {how}: {said[0] if said else 'it said nothing'}")
+        why = f": {_LABELS.sub('', said[0])}" if said else ""
+        return IngestError(f"ffmpeg {how_it_ended(status)}{why}")
 
 
 class Ffmpeg:
