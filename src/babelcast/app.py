@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
@@ -20,6 +19,7 @@ from babelcast.doctor import before_a_start
 from babelcast.errors import ConfigError, MediaServerError
 from babelcast.hosts import reachable
 from babelcast.http_client import answers
+from babelcast.lock import held
 from babelcast.media_server.base import MediaServer
 from babelcast.media_server.install import ensure_mediamtx, find_mediamtx
 from babelcast.media_server.mediamtx import MediaMtx, Ports, run_mediamtx
@@ -119,22 +119,20 @@ async def running(config: Config, launch: Launch, say: Say) -> AsyncIterator[App
 @contextlib.contextmanager
 def _only_one(state_dir: Path) -> Iterator[None]:
     """Two that share a state folder would fight over their workers."""
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (state_dir / "up.lock").open("a")
-    except OSError as error:
-        raise ConfigError(
-            f"can't write to the state folder {state_dir}: {error.strerror}", key="state_dir", hint="name another one"
-        ) from error
-    with lock:
+    another = ConfigError(
+        f"another babelcast uses the state folder {state_dir}",
+        key="state_dir",
+        hint="end it, or name another state_dir",
+    )
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            stack.enter_context(held(state_dir / "up.lock", another))
+        except OSError as error:
             raise ConfigError(
-                f"another babelcast uses the state folder {state_dir}",
+                f"can't write to the state folder {state_dir}: {error.strerror}",
                 key="state_dir",
-                hint="end it, or name another state_dir",
-            ) from None
+                hint="name another one",
+            ) from error
         yield
 
 

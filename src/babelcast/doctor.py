@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from babelcast.config import Config
 from babelcast.errors import MissingDependencyError
+from babelcast.lock import is_held
 from babelcast.ports import why_not
 from babelcast.telemetry.redact import redact_url
 
@@ -211,16 +211,8 @@ def _media_server(config: Config) -> Finding:
 
 
 def _runs_here(state_dir: Path) -> bool:
-    """Whether another one holds a lock of this state folder."""
-    for lock in (state_dir / "up.lock", state_dir / "workers" / "lock"):
-        try:
-            with lock.open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return True
-    return False
+    """Whether another one uses this state folder."""
+    return is_held(state_dir / "up.lock") or is_held(state_dir / "workers" / "lock")
 
 
 def _ports(config: Config, state_dir: Path, *, with_mediamtx: bool) -> Iterator[Finding]:

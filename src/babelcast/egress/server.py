@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
@@ -29,6 +28,7 @@ from babelcast.egress.handler import EgressHandler
 from babelcast.egress.standby import SlateCache
 from babelcast.egress.wire import PROTOCOL, Delivery, DesiredSet, EgressRecord, EgressReport
 from babelcast.errors import LaunchError
+from babelcast.lock import held
 from babelcast.process import start_time
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ class EgressServer:
 
 async def serve(folder: Path) -> None:
     """Run in ``folder`` until cancelled. Raises LaunchError where another process does."""
-    with _only_one(folder), listening(folder) as server:
+    another = LaunchError(f"another egress process uses {folder}", retryable=False)
+    with held(folder / "lock", another), listening(folder) as server:
         async with EgressServer(_factory()).running() as app:
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
             await runner.setup()
@@ -112,17 +113,3 @@ def _write_record(folder: Path) -> None:
     temporary = folder / f"{RECORD}.tmp"
     temporary.write_text(record.model_dump_json(), encoding="utf-8")
     temporary.replace(folder / RECORD)
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Held by an open file, so that it is free again whatever becomes of us."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = folder / "lock"
-    with lock.open("a", encoding="ascii") as file:
-        os.chmod(lock, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LaunchError(f"another egress process uses {folder}", retryable=False) from None
-        yield

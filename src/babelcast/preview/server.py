@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from babelcast.control_socket import listening
 from babelcast.errors import LaunchError, PreviewError
+from babelcast.lock import held
 from babelcast.preview.channel import GRACE_S, Channel
 from babelcast.preview.network import announced, use_addresses
 from babelcast.preview.settings import PreviewSettings
@@ -211,7 +211,8 @@ async def serve(folder: Path) -> None:
     """Run in ``folder`` until cancelled. Raises LaunchError where another process does, or without settings."""
     settings = read_settings(folder)
     use_addresses(settings.host)
-    with _only_one(folder), listening(folder) as server:
+    another = LaunchError(f"another preview process uses {folder}", retryable=False)
+    with held(folder / "lock", another), listening(folder) as server:
         async with Previews(settings).running() as previews:
             # a request is cancelled with its connection: nobody would take the answer
             runner = web.AppRunner(
@@ -268,14 +269,3 @@ def _status(path: str, watched: _Watched) -> ChannelStatus:
         dropped=channel.fanout.dropped + now,
         error=channel.error,
     )
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Held by an open file, so that it is free again whatever becomes of us."""
-    with (folder / "lock").open("a", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LaunchError(f"another preview process uses {folder}", retryable=False) from None
-        yield

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import aiohttp
 
 from babelcast.errors import LaunchError
+from babelcast.lock import held
 from babelcast.orchestrator.handle import ENDED, Handle, spec_hash
 from babelcast.orchestrator.launchers.folder import WorkerFolder, prune, worker_folders
 from babelcast.orchestrator.launchers.os_process import OsProcess
@@ -66,9 +65,13 @@ class ProcessLauncher:
     @contextlib.asynccontextmanager
     async def running(self, changed: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
         self._changed = changed
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(_only_one(self._root / "lock"))
+            another = LaunchError(
+                f"another orchestrator uses {self._state_dir}",
+                hint="end it, or choose another state directory",
+                retryable=False,
+            )
+            stack.enter_context(held(self._root / "lock", another))
             self._session = await stack.enter_async_context(aiohttp.ClientSession())
             stack.push_async_callback(self._leave)
             self._adopt_all()
@@ -192,19 +195,3 @@ class ProcessLauncher:
         self._workers.clear()
         if living:
             log.info("%d workers go on; an orchestrator with the same state directory takes them over", living)
-
-
-@contextlib.contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Held by an open file, so that it is free again whatever becomes of us."""
-    with lock.open("a", encoding="ascii") as file:
-        os.chmod(lock, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LaunchError(
-                f"another orchestrator uses {lock.parent.parent}",
-                hint="end it, or choose another state directory",
-                retryable=False,
-            ) from None
-        yield
