@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 BRIDGE = "bridge"
 _BROWSER_CODECS = frozenset({"H264", "VP8", "VP9", "AV1", "Opus", "G711", "G722"})
 _READY_S = 3.0
-_AFTER_A_START_S = 5.0
-"""A worker that has just started needs the processor more."""
+_AFTER_A_START_S = 10.0
+"""A worker that has just started needs the processor more, and so does the spare one after it."""
 
 
 class ServerPaths:
