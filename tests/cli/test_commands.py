@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,26 @@ def test_no_such_command() -> None:
     done = babelcast("dubb")
     assert done.returncode == 2
     assert "No such command 'dubb'" in done.stderr
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_terminal_that_goes_ends_it_in_order_unless_it_was_told_to_stay(nohup: bool, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "babelcast", "relay", "--rtmp-port", "0", "--api-port", "0"]
+    with subprocess.Popen(
+        ["nohup", *argv] if nohup else argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
+    ) as relay:
+        try:
+            assert relay.stdout is not None and "listening" in relay.stdout.readline()
+            relay.send_signal(signal.SIGHUP)
+            if nohup:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    relay.wait(0.5)
+                relay.terminate()
+            assert relay.wait(10) == 0
+        finally:
+            relay.kill()

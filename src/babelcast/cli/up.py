@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import click
@@ -22,7 +23,8 @@ from babelcast.telemetry.logs import LogFormat, setup_logging
 def command(config_file: Path | None, log_format: LogFormat, log_level: str) -> None:
     """Run everything on this machine: media server, speech service, orchestrator.
 
-    Prints one line that begins with "ready" when publishers may come. Ctrl-C ends all of it.
+    Prints one line that begins with "ready" when publishers may come. Ctrl-C ends all of it, and so does closing the
+    terminal; for a show that must outlast it, use tmux, nohup or a service manager.
     """
     setup_logging(log_format, log_level)
     click.echo(f"config file: {config_file or 'none, all settings have their defaults'}")
@@ -37,7 +39,8 @@ async def _up(config: Config, launch: Launch) -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            click.echo("ending")
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                click.echo("ending")
 
 
 def ready_line(config: Config, app: App) -> str:
