@@ -147,12 +147,15 @@ async def test_a_refused_key_is_said_and_tried_again(relay: Relay, caplog: pytes
     assert KEY not in status.model_dump_json()
 
 
-async def test_nobody_listens_and_then_somebody_does(relay: Relay, free_port: Callable[[], int]) -> None:
+async def test_nobody_listens_and_then_somebody_does(
+    relay: Relay, free_port: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
     third = FakeDestination(port=free_port())
     async with forwarding(relay, third.url) as handler, programme(relay):
         status = await reaches(handler, "failed")
         assert "can't connect" in str(status.last_error)
         assert status.bytes_sent == 0
+        assert caplog.text.count("next attempt in") == 1, "the same is not said at every attempt"
         async with third.listening():
             await reaches(handler, "live")
             await until(lambda: len(third.sessions[0].messages) > 20)

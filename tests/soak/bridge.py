@@ -13,9 +13,8 @@ import contextlib
 import os
 import random
 import signal
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,10 @@ import aiohttp
 
 from tests.bridge.audio_endpoint.rig import live
 from tests.bridge.rig import BACKUP_KEY, KEY, PASSPHRASE, SMALL, free_udp_port
-from tests.e2e.programs import Program, babelcast, free_port, marked, program, until
+from tests.e2e.programs import Program, babelcast, free_port, marked, program
 from tests.fakes.rtmp_destination import FakeDestination
+from tests.soak.course import Course, endure, lasting, refuses, stops_reading
 from tests.soak.encoder import Watch
-from tests.soak.measure import Life, take_samples
-from tests.soak.run import SAMPLE_S, Happened, break_things, lasting, write_report
 
 _TOKEN = "s0ak-t0ken"
 _FPS = SMALL["FPS"]
@@ -97,7 +95,7 @@ class Producer:
 
 
 @dataclass
-class Soak:
+class Soak(Course):
     """``environ`` of the endpoint's program; it is started anew where a fault killed it."""
 
     bridge: Program
@@ -110,17 +108,8 @@ class Soak:
     backup: FakeDestination
     env_file: Path
     speech_url: str
-    rng: random.Random
-    watch: Watch
     endpoint: Program | None = None
     endpoint_away: bool = False
-    began: float = field(default_factory=time.monotonic)
-    lives: dict[int, Life] = field(default_factory=dict)
-    happened: list[Happened] = field(default_factory=list)
-
-    @property
-    def at_s(self) -> float:
-        return time.monotonic() - self.began
 
     @property
     def audio(self) -> str:
@@ -143,6 +132,15 @@ class Soak:
         heard = status["sound"]["state"] == "live" and audio["bed"]["state"] == "live"
         heard = heard and status["recording"]["state"] == "recording"
         return bool(status["state"] == "live" and live_now == {"primary", "backup"} and heard)
+
+    def processes(self) -> dict[int, str]:
+        for each in (self.bridge, self.endpoint):
+            if each is not None:
+                each.lines[:-200] = []
+        self.backup.sessions[:] = [each for each in self.backup.sessions if not each.closed]
+        for session in self.backup.sessions:
+            del session.messages[:-1], session.arrived[:-1]
+        return {**marked(self.bridge.mark), **(marked(self.endpoint.mark) if self.endpoint else {})}
 
     async def endpoint_forever(self) -> None:
         argv = ["audio", "--port", str(self.audio_port), "--speech-url", self.speech_url]
@@ -182,29 +180,15 @@ async def encoder_killed(soak: Soak) -> str:
 
 
 async def backup_dies(soak: Soak) -> str:
-    seconds = soak.rng.uniform(2, 10)
-    soak.backup.behaviour = soak.rng.choice(["refuse", "mute"])
-    soak.backup.hang_up()
-    await asyncio.sleep(seconds)
-    soak.backup.behaviour = "accept"
-    return f"{seconds:.1f} s"
+    return await refuses(soak, soak.backup, soak.rng.choice(["refuse", "mute"]), 10)
 
 
 async def backup_stalls(soak: Soak) -> str:
-    seconds = soak.rng.uniform(3, 12)
-    soak.backup.behaviour = "stop reading"
-    await asyncio.sleep(seconds)
-    soak.backup.behaviour = "accept"
-    return f"{seconds:.1f} s"
+    return await stops_reading(soak, soak.backup)
 
 
 async def primary_dies(soak: Soak) -> str:
-    seconds = soak.rng.uniform(2, 8)
-    soak.primary.behaviour = "refuse"
-    soak.primary.hang_up()
-    await asyncio.sleep(seconds)
-    soak.primary.behaviour = "accept"
-    return f"{seconds:.1f} s"
+    return await refuses(soak, soak.primary, "refuse", 8)
 
 
 async def producer_dies(soak: Soak) -> str:
@@ -307,23 +291,6 @@ def complaints(soak: Soak) -> list[str]:
     return found
 
 
-async def _sample(soak: Soak, write: Callable[[], None]) -> None:
-    turn = 0
-    while True:
-        found = {**marked(soak.bridge.mark), **(marked(soak.endpoint.mark) if soak.endpoint else {})}
-        take_samples(found, soak.at_s, soak.lives)
-        for each in (soak.bridge, soak.endpoint):
-            if each is not None:
-                each.lines[:-200] = []
-        soak.backup.sessions[:] = [each for each in soak.backup.sessions if not each.closed]
-        for session in soak.backup.sessions:
-            del session.messages[:-1], session.arrived[:-1]
-        turn += 1
-        if turn % 6 == 0:
-            write()
-        await asyncio.sleep(SAMPLE_S)
-
-
 async def soaked(args: argparse.Namespace, folder: Path) -> list[str]:
     """What is wrong at the end."""
     args.out.mkdir(parents=True, exist_ok=True)
@@ -356,21 +323,18 @@ async def soaked(args: argparse.Namespace, folder: Path) -> list[str]:
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)))
         source, producer = Source(srt), Producer(http, f"http://127.0.0.1:{audio_port}")
         soak = Soak(
-            bridge, line[1], audio_port, http, source, producer, primary, backup, env_file,
-            f"http://127.0.0.1:{speech_port}", random.Random(args.seed), Watch(primary),
+            random.Random(args.seed), Watch(primary), bridge, line[1], audio_port, http, source, producer,
+            primary, backup, env_file, f"http://127.0.0.1:{speech_port}",
         )  # fmt: skip
         tasks = [asyncio.create_task(each) for each in (source.run(), producer.run(), soak.endpoint_forever())]
+
+        async def judge() -> list[str]:
+            return complaints(soak)
+
         try:
-            await until(soak.good, "all of it on air", 60)
-            tasks.append(asyncio.create_task(_sample(soak, lambda: write_report(soak, args.out, args, None))))
-            await break_things(soak, args.minutes * 60 - 60, FAULTS, (endpoint_killed,))
-            await asyncio.sleep(max(0.0, args.minutes * 60 - soak.at_s))
-            await until(soak.good, "all of it on air at the end", 60)
-            found = complaints(soak)
-            write_report(soak, args.out, args, found)
+            return await endure(soak, args, FAULTS, (endpoint_killed,), judge)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             (args.out / "bridge.log").write_text(bridge.text)
-        return found

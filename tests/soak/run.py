@@ -10,72 +10,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from tests.e2e.programs import Up, config_text, ffmpeg, make_talk, marked, until, up
+from tests.e2e.programs import Up, config_text, ffmpeg, make_talk, marked, up
 from tests.fakes.rtmp_destination import FakeDestination
+from tests.soak.course import Course, endure, lasting, refuses, stops_reading
 from tests.soak.encoder import Encoder, Watch
-from tests.soak.measure import Growth, Life, growth, table, take_samples
-
-SAMPLE_S = 10.0
-RECOVERED_WITHIN_S = 60.0
 
 
 @dataclass
-class Happened:
-    """One fault: when it began, how long it was there, the longest gaps at the destination until ``recovered_s`` after
-    its end, when dub and destination were there again (None: not in a minute)."""
-
-    at_s: float
-    kind: str
-    detail: str
-    lasted_s: float = 0.0
-    recovered_s: float | None = None
-    picture_gap_s: float = 0.0
-    sound_gap_s: float = 0.0
-
-
-class Course(Protocol):
-    """What the loop and the report know of a soak."""
-
-    rng: random.Random
-    watch: Watch
-    lives: dict[int, Life]
-    happened: list[Happened]
-
-    @property
-    def at_s(self) -> float: ...
-
-    async def good(self) -> bool: ...
-
-
-C = TypeVar("C", bound=Course)
-
-
-@dataclass
-class Soak:
+class Soak(Course):
     running: Up
     encoder: Encoder
     platform: FakeDestination
-    rng: random.Random
-    watch: Watch
-    began: float = field(default_factory=time.monotonic)
-    lives: dict[int, Life] = field(default_factory=dict)
-    happened: list[Happened] = field(default_factory=list)
-
-    @property
-    def at_s(self) -> float:
-        return time.monotonic() - self.began
 
     async def controls(self, **changes: Any) -> None:
         url = f"{self.running.api}/api/v1/streams/show/controls"
@@ -90,6 +45,10 @@ class Soak:
             return False
         target = (view["status"] or {"targets": [{}]})["targets"][0]
         return bool(target) and target["fallback"] is None and view["destinations"][0]["state"] == "live"
+
+    def processes(self) -> dict[int, str]:
+        self.running.program.lines[:-200] = []
+        return marked(self.running.program.mark)
 
 
 Fault = Callable[[Soak], Awaitable[str]]
@@ -136,20 +95,11 @@ async def speech_hangs(soak: Soak) -> str:
 
 
 async def destination_refuses(soak: Soak) -> str:
-    seconds = soak.rng.uniform(2, 10)
-    soak.platform.behaviour = "refuse"
-    soak.platform.hang_up()
-    await asyncio.sleep(seconds)
-    soak.platform.behaviour = "accept"
-    return f"{seconds:.1f} s"
+    return await refuses(soak, soak.platform, "refuse", 10)
 
 
 async def destination_stalls(soak: Soak) -> str:
-    seconds = soak.rng.uniform(3, 12)
-    soak.platform.behaviour = "stop reading"
-    await asyncio.sleep(seconds)
-    soak.platform.behaviour = "accept"
-    return f"{seconds:.1f} s"
+    return await stops_reading(soak, soak.platform)
 
 
 async def operator_changes(soak: Soak) -> str:
@@ -190,66 +140,6 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 
-async def break_things(
-    soak: C,
-    until_s: float,
-    faults: Sequence[Callable[[C], Awaitable[str]]],
-    early: Sequence[Callable[[C], Awaitable[str]]],
-) -> None:
-    """One fault after the other, each ten to forty seconds after the last one was got over. In the second half those
-    that are ``early`` happen no more, so that what they kill lives long enough to be judged."""
-    deck: list[Callable[[C], Awaitable[str]]] = []
-    while True:
-        await asyncio.sleep(soak.rng.uniform(10, 40))
-        if soak.at_s > until_s:
-            return
-        if not deck:  # all of them before any comes again
-            deck = [fault for fault in faults if fault not in early or soak.at_s < until_s / 2]
-            soak.rng.shuffle(deck)
-        fault = deck.pop()
-        if fault in early and soak.at_s > until_s / 2:
-            continue
-        soak.watch.look()
-        one = Happened(round(soak.at_s, 1), fault.__name__, "")
-        soak.happened.append(one)
-        one.detail = await fault(soak)
-        one.lasted_s = round(soak.at_s - one.at_s, 1)
-        ended = time.monotonic()
-        while time.monotonic() - ended < RECOVERED_WITHIN_S:
-            await asyncio.sleep(1.0)
-            if await soak.good():
-                one.recovered_s = round(time.monotonic() - ended, 1)
-                break
-        gaps = soak.watch.look()
-        one.picture_gap_s, one.sound_gap_s = round(gaps["picture"], 2), round(gaps["sound"], 2)
-        print(f"{soak.at_s / 60:6.1f} min  {one}", flush=True)
-
-
-async def sample(soak: Soak, write: Callable[[], None]) -> None:
-    turn = 0
-    while True:
-        take_samples(marked(soak.running.program.mark), soak.at_s, soak.lives)
-        soak.running.program.lines[:-200] = []
-        turn += 1
-        if turn % 6 == 0:
-            write()
-        await asyncio.sleep(SAMPLE_S)
-
-
-def grown(soak: Course) -> list[Growth]:
-    """Of every process that lived for a quarter of the time after its warm-up, which is a fifth of the time and ten
-    minutes at most."""
-    warm_up_s = min(600.0, soak.at_s / 5)
-    found = [growth(life, warm_up_s, soak.at_s / 4) for life in soak.lives.values()]
-    return sorted((one for one in found if one is not None), key=lambda one: (one.role, -one.minutes))
-
-
-def lasting(soak: Course) -> list[str]:
-    """What grows, and what did not come back."""
-    found = [f"{one.role} ({one.pid}): {what}" for one in grown(soak) for what in one.complaints]
-    return found + [f"not got over in a minute: {one}" for one in soak.happened if one.recovered_s is None]
-
-
 def complaints(soak: Soak, view: dict[str, Any] | None) -> list[str]:
     """Everything that makes the soak a failure."""
     found = lasting(soak)
@@ -259,36 +149,6 @@ def complaints(soak: Soak, view: dict[str, Any] | None) -> list[str]:
     if view is not None and (view["worker"]["generation"], view["worker"]["failures"]) != (1, 0):
         found.append(f"the worker did not live through it: {view['worker']}")
     return found
-
-
-def write_report(soak: Course, folder: Path, args: argparse.Namespace, found: list[str] | None) -> None:
-    rows, minutes = grown(soak), soak.at_s / 60
-    shown = [next(row for row in rows if row.role == role) for role in sorted({row.role for row in rows})]
-    verdict = "still running" if found is None else "; ".join(found) or "nothing grows, everything came back"
-    kinds = sorted({one.kind for one in soak.happened})
-    lines = [f"{minutes:.0f} min of {args.minutes:g}, seed {args.seed}, {len(soak.happened)} faults: {verdict}", ""]
-    lines += [table(shown), "", f"{'fault':<22}{'times':>6}{'sound gap s':>13}{'picture gap s':>15}{'recovered s':>13}"]
-    for kind in kinds:
-        some = [one for one in soak.happened if one.kind == kind]
-        back = [one.recovered_s for one in some if one.recovered_s is not None]
-        lines.append(
-            f"{kind:<22}{len(some):>6}{max(one.sound_gap_s for one in some):>13.2f}"
-            f"{max(one.picture_gap_s for one in some):>15.2f}{max(back, default=float('nan')):>13.1f}"
-        )
-    document = {
-        "minutes": round(minutes, 1),
-        "seed": args.seed,
-        "complaints": found,
-        "growth": [asdict(row) for row in rows],
-        "faults": [asdict(one) for one in soak.happened],
-        "samples": {
-            f"{life.role} {life.pid}": [[round(s.at_s), round(s.rss_mib, 1), s.fds, s.threads] for s in life.samples]
-            for life in soak.lives.values()
-        },
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(document, indent=1))
-    (folder / "report.txt").write_text("\n".join(lines) + "\n")
 
 
 async def soaked(args: argparse.Namespace, folder: Path) -> list[str]:
@@ -303,22 +163,18 @@ async def soaked(args: argparse.Namespace, folder: Path) -> list[str]:
         text = config_text(folder, server=args.server, settings=settings, stream=destination)
         async with up(folder, text) as running:
             encoder = Encoder(clip, running.publish_url)
-            soak = Soak(running, encoder, platform, random.Random(args.seed), Watch(platform))
-            tasks = [asyncio.create_task(encoder.run())]
+            soak = Soak(random.Random(args.seed), Watch(platform), running, encoder, platform)
+            publishing = asyncio.create_task(encoder.run())
+
+            async def judge() -> list[str]:
+                return complaints(soak, await running.stream())
+
             try:
-                await until(soak.good, "the dub on air", 60)
-                tasks.append(asyncio.create_task(sample(soak, lambda: write_report(soak, args.out, args, None))))
-                await break_things(soak, args.minutes * 60 - 60, FAULTS, (speech_killed,))
-                await asyncio.sleep(max(0.0, args.minutes * 60 - soak.at_s))
-                await until(soak.good, "the dub on air at the end", 60)
-                found = complaints(soak, await running.stream())
-                write_report(soak, args.out, args, found)
+                return await endure(soak, args, FAULTS, (speech_killed,), judge)
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                publishing.cancel()
+                await asyncio.gather(publishing, return_exceptions=True)
                 (args.out / "up.log").write_text(running.program.text)
-            return found
 
 
 def main() -> None:

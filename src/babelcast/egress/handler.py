@@ -26,6 +26,7 @@ from babelcast.telemetry.redact import MASK, redact, redact_url
 log = logging.getLogger(__name__)
 
 _OBSERVE_S = 0.5
+_SAY_AGAIN_S = 10.0
 _BITRATE_SAMPLES = 8
 _STALE_MS = 5_000
 """A programme that ended this long ago is not worth a new session with the destination."""
@@ -66,6 +67,7 @@ class EgressHandler:
         self._connected_since: datetime | None = None
         self._sessions = 0
         self._failing_since: float | None = None
+        self._warned: tuple[str | None, float] = (None, 0.0)
         self._past_bytes = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=_BITRATE_SAMPLES)
         self._last_error: str | None = None
@@ -172,8 +174,16 @@ class EgressHandler:
         wait_s = self._settings.wait_s(away_s) if error.retryable else self._settings.backoff_max_s
         wait_s *= random.uniform(0.8, 1.2)
         self._enter("failed" if not error.retryable or away_s >= self._settings.failed_after_s else "retrying")
-        log.warning("%s; next attempt in %.1f s", self._last_error, wait_s, extra=self._fields)
+        log.log(self._level(now), "%s; next attempt in %.1f s", self._last_error, wait_s, extra=self._fields)
         await asyncio.sleep(wait_s)
+
+    def _level(self, now: float) -> int:
+        """A warning where it is news, or has not been said for a while."""
+        said, at = self._warned
+        if said == self._last_error and now - at < _SAY_AGAIN_S:
+            return logging.DEBUG
+        self._warned = (self._last_error, now)
+        return logging.WARNING
 
     async def _session(self) -> None:
         self._dest = dest = Dest(self.destination, self._feed, self._standby, self._settings, self._clock, self._tls)
@@ -186,6 +196,7 @@ class EgressHandler:
             self._sessions += 1
             self._connected_since = datetime.now(UTC)
             self._enter("live")
+            self._warned = (None, 0.0)
             log.info("publishing to %s", shown_url(self.destination), extra=self._fields)
 
         try:
