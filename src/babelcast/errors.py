@@ -23,6 +23,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+
 
 class BabelcastError(Exception):
     """Base of all. ``str()`` is one sentence for a person, with the hint after it where there is one."""
@@ -160,3 +164,14 @@ class PreviewError(BabelcastError):
     def __init__(self, message: str, status: int, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+
+
+def why(error: Exception) -> str:
+    """What the system says of it ("connection refused"). asyncio and aiohttp put an address in its place, and for
+    several addresses all in one text."""
+    if isinstance(error, TimeoutError) and not error.errno:
+        return "no answer in time"
+    number = error.errno if isinstance(error, OSError) else None
+    numbers = {number} if number else {int(each) for each in re.findall(r"\[Errno (\d+)\]", str(error))}
+    known = [os.strerror(each).lower() for each in sorted(numbers) if each in errno.errorcode]
+    return ", ".join(known) or getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -11,6 +11,7 @@ import aiohttp
 
 from babelcast.bridge.settings import BridgeSettings
 from babelcast.bridge.status import Alert, BridgeStatus
+from babelcast.errors import why
 
 log = logging.getLogger(__name__)
 
@@ -103,16 +104,16 @@ class Webhook:
                 await self._deliver(session, url, body)
 
     async def _deliver(self, session: aiohttp.ClientSession, url: str, body: dict[str, object]) -> None:
-        why = ""
+        reason = ""
         for attempt in range(_ATTEMPTS):
             try:
                 async with session.post(url, json=body, allow_redirects=False) as response:
                     if response.status < 300:
                         return
-                    why = f"it answered {response.status}"
+                    reason = f"it answered {response.status}"
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:  # ValueError: no such address
-                why = type(error).__name__
+                reason = why(error)
             if attempt + 1 < _ATTEMPTS:
                 await asyncio.sleep(0.5 * 2**attempt)
         self.failed += 1
-        log.warning("an alert could not be delivered: %s", why, extra={"alert": str(body["alert"])})
+        log.warning("an alert could not be delivered: %s", reason, extra={"alert": str(body["alert"])})

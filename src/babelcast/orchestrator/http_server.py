@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import uvicorn
 from fastapi import FastAPI
 
-from babelcast.errors import BabelcastError, ConfigError
+from babelcast.errors import BabelcastError, ConfigError, why
 
 
 class _Server(uvicorn.Server):
@@ -57,7 +57,7 @@ def _listen(host: str, port: int, key: str) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise ConfigError(
-            f"can't listen on {host}:{port}: {error.strerror}",
+            f"can't listen on {host}:{port}: {why(error)}",
             key=key,
             hint="another program may be using the port; choose another one, or 0 for a free one",
         ) from error

@@ -48,6 +48,11 @@ class Listener:
     data: bytearray = field(default_factory=bytearray)
     arrived: list[float] = field(default_factory=list)
 
+    @property
+    def seconds(self) -> float:
+        """By its frames, each of which begins with a header."""
+        return self.data.count(b"\xff\xf1") * 1_024 / RATE
+
     def heard(self) -> list[int]:
         """Of each tenth of a second: the loudest frequency in Hz, to 10 Hz; 0 where there is none."""
         return frequencies(self.samples())

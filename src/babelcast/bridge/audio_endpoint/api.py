@@ -20,7 +20,7 @@ from babelcast.bridge.audio_endpoint.listeners import Full, Stuck
 from babelcast.bridge.audio_endpoint.metrics import AudioMetrics
 from babelcast.bridge.audio_endpoint.producer import Replaced, Silent, Undecodable
 from babelcast.bridge.audio_endpoint.settings import Mix
-from babelcast.errors import BabelcastError, ConfigError, SpeechError, SpeechUnavailableError
+from babelcast.errors import BabelcastError, ConfigError, SpeechError, SpeechUnavailableError, why
 from babelcast.hosts import names_this_machine, same_origin
 from babelcast.telemetry.redact import redact
 from babelcast.wire import SpeakRequest
@@ -249,7 +249,7 @@ async def serving(endpoint: Endpoint, host: str, port: int) -> AsyncIterator[int
             await web.TCPSite(runner, host, port, backlog=512).start()
         except OSError as error:
             raise ConfigError(
-                f"can't listen on {host}:{port}: {error.strerror}",
+                f"can't listen on {host}:{port}: {why(error)}",
                 key="AUDIO_PORT",
                 hint="another program may be using the port; choose another one, or 0 for a free one",
             ) from error

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from babelcast.audio.pcm import from_s16le
 from babelcast.bridge.audio_endpoint.queue import SpeechQueue
 from babelcast.bridge.audio_endpoint.settings import AudioSettings
-from babelcast.errors import SpeechError, SpeechProtocolError, SpeechUnavailableError
+from babelcast.errors import SpeechError, SpeechProtocolError, SpeechUnavailableError, why
 from babelcast.http_client import read_at_most
 from babelcast.units import RATE, Pcm
 from babelcast.wire import SPEAK_PATH, SpeakRequest, SpeakResponse
@@ -70,7 +70,7 @@ class Speaker:
             found = SpeakResponse.model_validate_json(data)
             samples = from_s16le(base64.b64decode(found.audio, validate=True), 1)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise SpeechUnavailableError(f"the speech service does not answer: {type(error).__name__}") from error
+            raise SpeechUnavailableError(f"the speech service does not answer: {why(error)}") from error
         except (ValidationError, ValueError) as error:
             raise SpeechProtocolError("the speech service answered with something else than speech") from error
         resampled: Pcm = np.asarray(soxr.resample(samples, found.sample_rate, RATE), np.float32)

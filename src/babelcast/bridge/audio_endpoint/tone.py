@@ -12,7 +12,7 @@ import aiohttp
 import numpy as np
 
 from babelcast.audio.pcm import from_db, to_s16le
-from babelcast.errors import BabelcastError, ConfigError
+from babelcast.errors import BabelcastError, ConfigError, why
 from babelcast.telemetry.redact import redact
 from babelcast.units import RATE
 
@@ -58,7 +58,7 @@ async def send_tone(
                     raise _said(answer.status, await answer.read())
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise BabelcastError(
-            f"the audio endpoint at {redact(url)} is gone or does not answer: {type(error).__name__}",
+            f"the audio endpoint at {redact(url)} is gone or does not answer: {why(error)}",
             hint="start it with `babelcast audio`",
         ) from error
 
