@@ -26,7 +26,7 @@ _LOUD = {
 }
 _WHY = {
     "closed": "the speech service does not answer",
-    "breaker": "the speech service fails and is left alone for a moment",
+    "breaker": "the speech service fails; it is tried again",
     "late": "the dub comes too late",
     "lost": "this part was lost on its way",
     "budget": "the cost ceiling is reached",
