@@ -199,7 +199,8 @@ _CAUSES: dict[str, tuple[Severity, str, str]] = {
     "lost": (
         "warning",
         "Speech was lost on its way",
-        "Some of what was said will not be dubbed. If it goes on, look at the speech service's load",
+        "Some of what was said will not be dubbed, as after a restart of the worker. If it goes on, look at the speech "
+        "service's load",
     ),
     "budget": (
         "alarm",
