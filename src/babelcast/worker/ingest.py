@@ -15,7 +15,7 @@ from babelcast.gst.ingest import IngestPipeline, Tracks, is_live
 from babelcast.rtmp.url import asking_longer
 from babelcast.telemetry.redact import redact
 from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit
-from babelcast.worker.backoff import Backoff
+from babelcast.worker.backoff import ImpatientBackoff
 from babelcast.worker.knock import why_absent
 from babelcast.worker.placement import AudioPlacement
 from babelcast.worker.pulse import Pulse
@@ -155,7 +155,7 @@ class Ingest:
 
     async def run(self) -> None:
         """Raises IngestError where another attempt is no use."""
-        backoff = Backoff(first_s=0.5, most_s=2.0)
+        pause = ImpatientBackoff(self._clock)
         while True:
             end = await self._one_connection()
             self.last_error = redact(end.error) if end.error else None
@@ -165,16 +165,16 @@ class Ingest:
                     raise IngestError(f"the source could not be read: {redact(end.error)}", retryable=False)
                 return
             if self.state == "live":
-                backoff.reset()
+                pause.reset()
                 log.warning("source lost: %s", end.error or "end of stream", extra={"stage": "ingest"})
                 self.state = "reconnecting"
             elif self.state == "starting":
                 log.info("waiting for the source: %s", end.error or "end of stream", extra={"stage": "ingest"})
                 self.state = "waiting"
-            await asyncio.sleep(backoff.next_s())
+            await asyncio.sleep(pause.next_s())
             while (why := await why_absent(self._url)) is not None:
                 self.last_error = redact(why)
-                await asyncio.sleep(backoff.next_s())
+                await asyncio.sleep(pause.next_s())
 
     async def _one_connection(self) -> End:
         pipeline, self._first_url = IngestPipeline(self._first_url or self._url), None
