@@ -40,9 +40,9 @@ without a picture of the programme itself; the last picture or a slate stood in 
 times of more than 0.3 s. *Well again after*: from the mending until the dub is on air, the destination is live and no
 error is shown. *Sessions*: how many the destination saw; 1 means that nobody hung up.
 
-A source that is lost costs no sound: silence goes on in its place. At the moment of the loss it comes 0.4 s late, once,
-for the muxer waits as long for a picture that may only be late; its timestamps have no gap. The last picture stands for
-two seconds (`source_loss.hold_s`), in which nothing need be sent; then the slate is.
+A source that is lost costs no sound: silence goes on in its place. At the moment of the loss it comes up to half a
+second late, once, for the muxer waits as long for a picture that may only be late; its timestamps have no gap. The last
+picture stands for two seconds (`source_loss.hold_s`), in which nothing need be sent; then the slate is.
 
 After a killed worker the original is heard until the next one has a dub again: of the last 3.5 s before the kill, as
 far as they are on air two seconds later or more (with the usual delay of 6 s), and of all that comes.

@@ -199,7 +199,7 @@ def _message(line: str) -> str | None:
 def _without_numbers(sentence: str) -> str:
     sentence = re.sub(r"(: sts ready.*|: \{.*|(?<=restarting): .*)", "", sentence)  # a child's last words
     sentence = re.sub(r"127\.0\.0\.1:\d+", "HOST:PORT", sentence)
-    return re.sub(r"\s+", " ", sentence)[:160]
+    return re.sub(r"\s+", " ", sentence)[:200]
 
 
 def make_programme(folder: Path, seconds: float = 30.0) -> Path:
