@@ -105,7 +105,7 @@ def _events(bridge: Bridge, token: SecretStr | None) -> APIRouter:
 
     @router.websocket("/events")
     async def events(socket: WebSocket) -> None:
-        """The status and the latest events first; then each event, and the status twice a second."""
+        """The latest events first; then each event, and the status twice a second."""
         if not _allowed(socket, token):
             await socket.close(_REFUSED)
             return

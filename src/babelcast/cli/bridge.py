@@ -61,7 +61,8 @@ def command(
     """SRT, RTSP, RTMP or a file in; H.264 and AAC out by RTMP or RTMPS to two destinations at once.
 
     Settings are SRT_URL, PRIMARY_RTMP_URL, PRIMARY_STREAM_KEY, BACKUP_RTMP_URL, BACKUP_STREAM_KEY, AUDIO_SOURCE and
-    others (docs/howto/bridge.md). The API's token is BABELCAST_API_TOKEN. Prints one line that begins with "ready".
+    others: --dry-run lists all, docs/howto/bridge.md explains them. The API's token is BABELCAST_API_TOKEN. Prints one
+    line that begins with "ready".
     """
     setup_logging(log_format, log_level)
     token = os.environ.get("BABELCAST_API_TOKEN") or None
