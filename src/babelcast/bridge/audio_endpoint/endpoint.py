@@ -125,9 +125,9 @@ class Endpoint:
             raise Full(f"{len(self._producers)} producers send already")
         producer = Producer(form, self.settings, self._take_over, live=live)
         self._producers.add(producer)
-        task = asyncio.create_task(self._hear(producer, body), name="audio producer")
+        task = asyncio.create_task(producer.run(body), name="audio producer")
         self._hearing.add(task)
-        task.add_done_callback(self._heard)
+        task.add_done_callback(lambda task: self._ended(producer, task))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -137,20 +137,13 @@ class Endpoint:
             raise
         return producer.received
 
-    async def _hear(self, producer: Producer, body: AsyncIterator[bytes]) -> None:
-        try:
-            await producer.run(body)
-        except Undecodable:
-            self.undecodable += 1
-            raise
-        finally:
-            self._producers.discard(producer)
-            log.info("a producer ended", extra={"type": producer.format.name, "bytes": producer.received})
-
-    def _heard(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, producer: Producer, task: asyncio.Task[None]) -> None:
         self._hearing.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.info("not heard to its end: %s", error)
+        self._producers.discard(producer)
+        error = None if task.cancelled() else task.exception()
+        self.undecodable += isinstance(error, Undecodable)
+        fields = {"type": producer.format.name, "bytes": producer.received}
+        log.info("a producer ended%s", f": {error}" if error else "", extra=fields)
 
     def _take_over(self, producer: Producer) -> None:
         """The newest that has sound is heard next, as soon as enough of it is there."""
