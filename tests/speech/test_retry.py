@@ -56,6 +56,24 @@ async def test_a_bug_in_a_client_is_said_and_tried_again(caplog: pytest.LogCaptu
     await session.aclose()
 
 
+async def test_a_bug_in_what_takes_the_frames_is_said_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    class Deaf(ScriptedSession):
+        async def send(self, frame: SpeechFrame) -> None:
+            if frame.start_ns:
+                raise ZeroDivisionError("oops")
+            await super().send(frame)
+
+    first, second = Deaf(), ScriptedSession()
+    _, session = await opened(first, second)
+    await session.send(frame(0))
+    await until(lambda: first.heard)
+    await session.send(frame(1))
+    await until(lambda: second.heard == [frame(0), frame(1)])
+    assert first.closed
+    assert "ZeroDivisionError: oops" in caplog.text
+    await session.aclose()
+
+
 async def test_sequences_go_on_over_sessions_and_nothing_is_said_twice() -> None:
     first, second = ScriptedSession(), ScriptedSession()
     _, session = await opened(first, second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -108,6 +109,27 @@ async def test_the_backend_hears_every_sample_once_however_the_separator_changes
     assert len(got) == pytest.approx(6 * SPEECH_RATE, abs=2)
     wanted = 0.2 * np.sin(2 * np.pi * 440 * np.arange(len(got)) / SPEECH_RATE)
     assert np.abs(got - wanted)[200:-200].max() < 2e-3
+
+
+async def test_a_separator_at_work_does_not_hold_up_the_end() -> None:
+    entered, may_go, gone = threading.Event(), threading.Event(), list[bool]()
+
+    class Slow(NoSeparation):
+        def process(self, block: Pcm) -> Separated:
+            entered.set()
+            gone.append(may_go.wait(5))
+            return super().process(block)
+
+    listener = Listener(Guard([Step("slow", Slow)]), lambda position, block: None, lambda frame: None)
+    task = asyncio.create_task(listener.run())
+    listener.feed(0, tone(0))
+    await asyncio.to_thread(entered.wait, 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    may_go.set()
+    while not gone:
+        await asyncio.sleep(0.01)
+    assert gone == [True]
 
 
 async def test_a_separator_that_fails_costs_background_and_not_one_frame() -> None:

@@ -16,6 +16,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from babelcast.clock import Clock, MonotonicClock
 from babelcast.errors import SpeechError, SpeechUnavailableError
@@ -136,6 +137,8 @@ class RetrySession:
         self._tail = Tail(settings.replay_s)
         self._events = EventQueue(_MAX_EVENTS)
         self._inner: SpeechSession | None = None
+        self._broken: asyncio.Future[ClosedEvent] | None = None
+        """Why the inner session is left though it has not ended: a client that takes no frames."""
         self._sequence = 0
         self._spoken_until_ns: int | None = None
         self._dropped = 0
@@ -162,6 +165,8 @@ class RetrySession:
                 await self._inner.send(frame)
             except SpeechError as error:
                 log.debug("frame kept for the next session: %s", error)
+            except Exception as error:
+                self._gives_up(error)
 
     async def finish(self) -> None:
         self._finishing = True
@@ -199,9 +204,8 @@ class RetrySession:
             except SpeechError as error:
                 closed = ClosedEvent(error.code, str(error), error.retryable)
                 wait_s = error.retry_after_s if isinstance(error, SpeechUnavailableError) else None
-            except Exception as error:  # a bug in a client must not end the dubbing of a broadcast
-                log.exception("speech session failed", extra={"streamId": self._target.stream_id})
-                closed = ClosedEvent("internal", f"the speech client failed: {error}", retryable=True)
+            except Exception as error:
+                closed = self._failed(error)
             if self._next is not None:
                 self.reopened += 1
                 continue
@@ -218,6 +222,15 @@ class RetrySession:
                 extra={"streamId": self._target.stream_id, "code": closed.code},
             )
             await asyncio.sleep(pause_s)
+
+    def _failed(self, error: Exception) -> ClosedEvent:
+        """A bug in a client must not end the dubbing of a broadcast. Called while ``error`` is handled."""
+        log.exception("speech session failed", extra={"streamId": self._target.stream_id})
+        return ClosedEvent("internal", f"the speech client failed: {error}", retryable=True)
+
+    def _gives_up(self, error: Exception) -> None:
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_result(self._failed(error))
 
     async def _one_session(self) -> ClosedEvent:
         inner, self._next = self._next or await self._backend.open(self._target), None
@@ -244,14 +257,19 @@ class RetrySession:
             await inner.aclose()
 
     async def _forward(self, inner: SpeechSession) -> ClosedEvent:
-        """Pass events on until the inner session ends, or has been left for the next one."""
+        """Pass events on until the inner session ends, is broken, or has been left for the next one."""
         leave = asyncio.Event()
+        broken: asyncio.Future[ClosedEvent] = asyncio.get_running_loop().create_future()
+        self._broken = broken
         reading = asyncio.create_task(self._read(inner, leave), name="speech events")
         left = asyncio.create_task(leave.wait(), name="speech left")
         try:
-            await asyncio.wait({reading, left}, return_when=asyncio.FIRST_COMPLETED)
+            waited_for: set[asyncio.Future[Any]] = {reading, left, broken}
+            await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 return reading.result()
+            if broken.done():
+                return broken.result()
             return ClosedEvent("overloaded", "the speech service goes away", retryable=True)
         finally:
             for task in (reading, left):

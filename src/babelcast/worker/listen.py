@@ -79,7 +79,8 @@ class Listener:
     async def run(self) -> NoReturn:
         """Runs until it is cancelled."""
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, "separate") as thread:
+        thread = ThreadPoolExecutor(1, "separate")
+        try:
             while True:
                 while not self._blocks:
                     self._idle.set()
@@ -90,6 +91,8 @@ class Listener:
                 queued_s = self._queued_samples / RATE
                 parts, frames = await loop.run_in_executor(thread, self._process, position, block, queued_s)
                 self._give(parts, frames)
+        finally:
+            thread.shutdown(wait=False)  # a network may be at work for a second: the loop has outputs to end meanwhile
 
     async def drain(self) -> None:
         """Wait until all blocks are through, then give what the separator still holds back."""
