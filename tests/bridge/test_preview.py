@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 import pytest
 from playwright.async_api import async_playwright
 from tests.bridge.rig import bridging, free_udp_port
 from tests.conftest import chromium_binary
+from tests.e2e.programs import until as wait_until
 
+from babelcast.bridge import encoder
 from babelcast.bridge.api import create_app
-from babelcast.bridge.preview import preview_settings, previewing
+from babelcast.bridge.preview import PATH, FeedPath, preview_settings, previewing
 from babelcast.errors import ConfigError
 from babelcast.orchestrator.http_server import serving
+from babelcast.process import end as end_process
 
 
 @pytest.mark.unit
@@ -38,6 +42,35 @@ def test_a_wrong_one_is_named(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as error:
         preview_settings({f"BABELCAST_PREVIEW_{name}": value})
     assert error.value.key == f"BABELCAST_PREVIEW_{name}"
+
+
+@pytest.mark.integration
+async def test_a_programme_that_is_being_stopped_is_there_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its encoders may take some time to end. A page that is let go comes back at once, and is to find nothing."""
+    source = {"SRT_URL": f"srt://127.0.0.1:{free_udp_port()}?mode=listener", "AUDIO_SOURCE": "silence"}
+    encoders_may_end = asyncio.Event()
+
+    async def end_late(process: asyncio.subprocess.Process, grace_s: float) -> None:
+        await encoders_may_end.wait()
+        await end_process(process, grace_s)
+
+    async with bridging(source) as bridge:
+        path = FeedPath(bridge)
+
+        async def there(expected: bool) -> bool:
+            found = await path.find(PATH)
+            return found is not None and (found.url is not None) is expected
+
+        await wait_until(lambda: there(True), "the slate is on air")
+        monkeypatch.setattr(encoder, "end", end_late)
+        stopping = asyncio.create_task(bridge.stop())
+        try:
+            await wait_until(lambda: there(False), "nothing to play", within_s=5.0)
+            assert not stopping.done()
+        finally:
+            encoders_may_end.set()
+            await stopping
+        assert await there(False)
 
 
 @pytest.mark.e2e

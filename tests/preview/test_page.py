@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Error, Frame, Page
+from playwright.async_api import Browser, Error, Frame, Page, Route
 from pydantic import SecretStr
 
 from babelcast.media_server.relay.client import RelayClient
@@ -124,6 +124,28 @@ async def test_it_goes_live_by_itself_and_back(tmp_path: Path) -> None:
                 await until_told(page, "live")
                 await _plays(page)
             await until_told(page, "placeholder")
+
+
+async def test_a_stream_that_ends_while_the_page_joins_is_no_error(tmp_path: Path) -> None:
+    async with _scene(tmp_path) as scene, contextlib.AsyncExitStack() as source:
+        page = await scene.browser.new_page()
+
+        async def end_first(route: Route) -> None:
+            answer = await route.fetch()
+            await source.aclose()
+            await until(lambda: _no_channel(scene.site), "the source is over")
+            await route.fulfill(response=answer)
+
+        await page.route("**/whep", end_first, times=1)
+        await source.enter_async_context(publishing(scene.ingest))
+        await embedded(page, scene.site.page(), dashboard=scene.parent)
+        await until_told(page, "placeholder", within_s=6.0)
+        states = await page.evaluate("window.messages.map((each) => each.state)")
+        assert list(dict.fromkeys(states)) == ["connecting", "placeholder"]
+
+
+async def _no_channel(site: Site) -> bool:
+    return not (await site.process.status()).channels
 
 
 async def test_sound_without_pictures(tmp_path: Path) -> None:

@@ -201,6 +201,20 @@ async def test_a_source_that_ends_takes_its_viewers_along(tmp_path: Path) -> Non
         assert await _viewers(site, 0)
 
 
+async def test_a_source_that_ends_in_a_viewers_handshake_takes_it_along_in_the_open(tmp_path: Path) -> None:
+    """A browser whose peer vanishes before they are connected would wait for long."""
+    async with relay_site(tmp_path) as (relay, site), _client() as peer:
+        async with publishing(f"{relay.rtmp_url}/{IN}"):
+            _, _, answer = await site.offer(peer.localDescription.sdp)
+        await until(lambda: _channels(site, 0), "the source is over")
+        states: list[str] = []
+        peer.on("connectionstatechange", lambda: states.append(peer.connectionState))
+        await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await until(lambda: peer.connectionState == "closed", "the viewer is let go")
+        assert states == ["connecting", "connected", "closed"]
+        await until(lambda: _viewers(site, 0), "no viewer")
+
+
 async def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as if another one ran in this folder
@@ -269,6 +283,10 @@ async def test_an_offer_that_no_media_server_can_answer_is_an_error_of_ours() ->
         with pytest.raises(PreviewError) as error:
             await previews.offer(Offer(path=IN, url="rtmp://127.0.0.1:1/live/show/in", sdp="nonsense"))
         assert error.value.status == 400
+
+
+async def _channels(site: Any, count: int) -> bool:
+    return len((await site.process.status()).channels) == count
 
 
 async def _viewers(site: Any, count: int) -> bool:

@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from pydantic import ValidationError
 
 from babelcast.bridge.service import Bridge
+from babelcast.bridge.status import playable
 from babelcast.errors import ConfigError
 from babelcast.preview.process import PreviewProcess
 from babelcast.preview.routes import Found, preview_router
@@ -31,10 +32,7 @@ class FeedPath:
         self._bridge = bridge
 
     async def find(self, path: str) -> Found | None:
-        if path != PATH:
-            return None
-        status = self._bridge.status()
-        return Found(None if status.state in ("stopped", "failed", "waiting") else status.feed_url)
+        return Found(playable(self._bridge.status())) if path == PATH else None
 
 
 def preview_settings(environment: Mapping[str, str]) -> PreviewSettings:

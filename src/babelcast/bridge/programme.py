@@ -111,6 +111,8 @@ class Programme:
         self.source_since = datetime.now(UTC)
         self.source_error: str | None = None
         self.source_reconnects = 0
+        self.published = False
+        """Whether the relay has it; no longer from the moment in which it is told to end."""
         self.fps, self.bytes_out, self.bytes_in = Rate(), Rate(), Rate()
         self._settings = settings
         self._encoder = encoder
@@ -315,9 +317,12 @@ class Programme:
                 async with RtmpClient.connect(self._url) as client:
                     await client.publish()
                     self._feed.restart()
+                    self.published = True
                     await self._publish(client)
             except RtmpError as error:
                 log.error("the bridge's own relay: %s", error)
+            finally:
+                self.published = False
             await asyncio.sleep(0.2)
 
     async def _publish(self, client: RtmpClient) -> None:

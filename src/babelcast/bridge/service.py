@@ -286,6 +286,7 @@ class Bridge:
             last_error=self._last_error,
             settings_error=self._settings_error,
             feed_url=self._feed_url,
+            published=programme is not None and programme.published and programme.switch.active is not None,
             source=SourceStatus(
                 url=redact(url) if url else None,
                 state=programme.source_state if programme else "off",

@@ -86,13 +86,22 @@ class BridgeStatus(_Shown):
     settings_error: str | None
     """Why the latest settings were not taken; the earlier ones are in force."""
     feed_url: str
-    """Where the programme can be played on this machine."""
+    """Where the programme can be played on this machine, while it is ``published``."""
+    published: bool = True
+    """Unlike ``state`` also true to the moment while the bridge is stopped: its encoders may take a second or two to
+    end, and there is no programme then. An older bridge does not say."""
     source: SourceStatus
     sound: SoundStatus
     encoder: EncoderStatus
     destinations: tuple[DestinationStatus, ...]
     recording: RecordingStatus = RecordingStatus()
     alerts: tuple[Alert, ...]
+
+
+def playable(status: BridgeStatus) -> str | None:
+    """Where the programme can be played now."""
+    there = status.published and status.state not in ("stopped", "failed", "waiting")
+    return status.feed_url if there else None
 
 
 class Health(_Shown):

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
+from babelcast.bridge.status import playable
 from babelcast.errors import BabelcastError, PreviewError
 from babelcast.media_server.base import MediaServer, PathInfo
 from babelcast.media_server.mediamtx import MediaMtx
@@ -72,8 +73,7 @@ class ServerPaths:
             raise PreviewError("there is no bridge here", 404, hint="see bridge.env_file and bridge.api of the config")
         if not self._bridge.is_local:
             raise PreviewError("the bridge runs on another machine", 404, hint="its own API has its preview: /preview")
-        status = (await self._bridge.view()).status
-        return Found(None if status.state in ("stopped", "failed", "waiting") else status.feed_url)
+        return Found(playable((await self._bridge.view()).status))
 
     def _whep_url(self, path: str, info: PathInfo) -> str | None:
         """Where MediaMTX sends the path to browsers as it is: what came by WebRTC. Anything else may have B-frames,

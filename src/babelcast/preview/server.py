@@ -180,7 +180,7 @@ class Previews:
 
 async def _end_with(channel: Channel, viewer: Viewer) -> None:
     await channel.gone.wait()
-    viewer.ended.set()
+    await viewer.hang_up()
 
 
 def application(previews: Previews) -> web.Application:

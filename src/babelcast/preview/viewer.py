@@ -144,6 +144,12 @@ class Viewer:
                     reported = report.timestamp if reported is None else max(reported, report.timestamp)
         return sent, reported
 
+    async def hang_up(self) -> None:
+        """End it so that the browser is told: there is nobody to say goodbye to before it is connected, and a browser
+        whose peer vanished before that waits for long. :meth:`run` bounds this wait."""
+        await self._connected.wait()
+        self.ended.set()
+
     async def close(self) -> None:
         self.ended.set()
         self.pictures.close()

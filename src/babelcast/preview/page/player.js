@@ -55,6 +55,13 @@ export class Session {
     return ["failed", "closed"].includes(this.#peer.connectionState) || this.#hungUp();
   }
 
+  /** Calls `told` when the connection is lost for good; of a session that is open. */
+  onceOver(told) {
+    const check = () => this.over && told();
+    this.#peer.addEventListener("connectionstatechange", check);
+    for (const { transport } of this.#peer.getReceivers()) transport?.addEventListener("statechange", check);
+  }
+
   async open(url) {
     await this.#peer.setLocalDescription();
     if (this.#peer.getConfiguration().iceServers.length) await this.#gathered(1500);

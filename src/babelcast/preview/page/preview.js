@@ -131,6 +131,7 @@ async function watch(view) {
   await session.open(`${api}/whep`);
   video.srcObject = session.stream;
   video.requestVideoFrameCallback?.(() => wait.wake());
+  session.onceOver(() => wait.wake());
   await play();
   if (meter || !video.muted) listen();
   const began = performance.now();
@@ -159,6 +160,7 @@ async function watch(view) {
 /** What the server knows of it, else `guess`. */
 async function why(guess) {
   const view = await (await ask(api, { token })).json();
+  if (view.state === "offline") return new Refused(404, "Nothing is published there any more.");
   return new Refused(0, view.error ? `${view.error[0].toUpperCase()}${view.error.slice(1)}.` : guess);
 }
 
