@@ -100,6 +100,7 @@ def test_a_terminal_that_goes_ends_it_in_order_unless_it_was_told_to_stay(nohup:
         stderr=subprocess.DEVNULL,
         text=True,
         cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests themselves may run under nohup
     ) as relay:
         try:
             assert relay.stdout is not None and "listening" in relay.stdout.readline()
