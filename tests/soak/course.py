@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ class Happened:
 
 
 @dataclass
-class Course:
+class Course(ABC):
     """What the loop and the report know of a soak. A subclass says what is ``good`` and which processes there are."""
 
     rng: random.Random
@@ -49,12 +50,12 @@ class Course:
     def at_s(self) -> float:
         return time.monotonic() - self.began
 
-    async def good(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    async def good(self) -> bool: ...
 
+    @abstractmethod
     def processes(self) -> dict[int, str]:
         """PID → command line. What was written down of them so far may be cut here."""
-        raise NotImplementedError
 
 
 C = TypeVar("C", bound=Course)

@@ -114,7 +114,7 @@ class Report:
         if self._parts.loss is not None and self._parts.loss.last_error is not None:
             warnings.append(f"no slate stands in for a lost source: {self._parts.loss.last_error}")
         if self._parts.timeline.rebases:
-            warnings.append(f"the source's timestamps jumped {self._parts.timeline.rebases} times and were re-based")
+            warnings.append(f"the source's timestamps jumped and were re-based ({self._parts.timeline.rebases} so far)")
         if self._parts.listener is not None:
             warnings += self._parts.listener.warnings
             if self._parts.listener.dropped_blocks:
