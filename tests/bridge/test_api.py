@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 from tests.bridge.rig import SMALL
+from tests.fakes.web import serving as web_service
 
 from babelcast.bridge.api import create_app
 from babelcast.bridge.service import Bridge, SettingsFile
@@ -129,17 +130,10 @@ async def test_alerts_reach_the_webhook() -> None:
 
     app = web.Application()
     app.router.add_post("/hook", hook)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        hooked = {"ALERT_WEBHOOK_URL": f"http://127.0.0.1:{port}/hook?token=s3cret", "ALERT_SOURCE_AFTER": "0.1"}
+    async with web_service(app) as url:
+        hooked = {"ALERT_WEBHOOK_URL": f"{url}/hook?token=s3cret", "ALERT_SOURCE_AFTER": "0.1"}
         async with _api(None, SRT_URL="srt://127.0.0.1:1", **hooked) as api:
             async with api.post("/api/streaming/start"):
                 pass
             await until(lambda: bool(got))
             assert got[0]["event"] == "alert.raised" and got[0]["alert"] == "source"
-    finally:
-        await runner.cleanup()

@@ -19,6 +19,7 @@ from babelcast.cli.mediamtx import command
 from babelcast.errors import MissingDependencyError
 from babelcast.media_server import install as install_module
 from babelcast.media_server.install import asset_name, cache_dir, ensure_mediamtx, find_mediamtx, install
+from tests.fakes.web import serving as web_service
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PROGRAM = b"#!/bin/sh\necho v1.20.1\n"
@@ -52,13 +53,8 @@ async def releases(
     app = web.Application()
     app.router.add_get(f"/v1.20.1/{asset_name()}", serve_archive)
     app.router.add_get("/v1.20.1/checksums.sha256", serve_checksums)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with web_service(app) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

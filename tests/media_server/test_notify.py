@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from babelcast.media_server import notify
+from tests.fakes.web import serving as web_service
 
 NOTIFY = Path(notify.__file__)
 ENVIRONMENT = {
@@ -41,16 +42,10 @@ async def test_the_event_arrives_as_the_publisher_wrote_it() -> None:
 
     app = web.Application()
     app.router.add_post("/v1/media/events/{kind}", receive)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with web_service(app) as url:
         assert await run_hook("ready", url=url) == 0
         assert await run_hook("not-ready", url=url) == 0
         assert await run_hook("ready", url=f"{url}/nowhere") == 1
-    finally:
-        await runner.cleanup()
     body = {"path": "live/abc/in", "query": "token=x&title=a%20b", "sourceType": "rtmpConn", "sourceId": "7edf4ceb"}
     assert [(path, sent) for path, sent, _ in seen] == [
         ("/v1/media/events/ready", body),

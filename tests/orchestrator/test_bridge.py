@@ -25,6 +25,7 @@ from babelcast.orchestrator import problems
 from babelcast.orchestrator.bridge import BridgeAddress, BridgeClient, bridge_router
 from babelcast.orchestrator.http_server import serving
 from tests.bridge.rig import SMALL
+from tests.fakes.web import serving as web_service
 
 _TOKEN = "br1dge-t0ken"
 
@@ -60,13 +61,8 @@ async def _bridge(path: Path) -> AsyncIterator[str]:
 async def _answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_get("/{any:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with web_service(app) as url:
+        yield url
 
 
 async def _asked(api: aiohttp.ClientSession, method: str, path: str = "", **request: Any) -> tuple[int, Any]:

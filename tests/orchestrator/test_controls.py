@@ -22,6 +22,7 @@ from babelcast.orchestrator.store import AsyncStore, Store
 from babelcast.spec import BackendSpec, Controls, ControlsPatch, MixSpec, TargetSpec, WorkerSpec
 from tests.fakes.fake_egress import FakeEgress
 from tests.fakes.fake_media_server import FakeMediaServer
+from tests.fakes.web import serving as web_service
 from tests.orchestrator.conftest import FAST, FakeWorkers
 
 pytestmark = pytest.mark.integration
@@ -136,15 +137,8 @@ async def test_what_can_not_be_is_a_problem_and_changes_nothing(api: Api, worker
 async def a_worker(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[Handle]:
     app = web.Application()
     app.router.add_put("/controls", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with web_service(app) as url:
         yield Handle("show", 1, "hash", "running", status_url=url)
-    finally:
-        await runner.cleanup()
 
 
 async def test_a_worker_that_did_not_answer_gets_it_later_and_an_orchestrator_that_is_new_knows_it() -> None:

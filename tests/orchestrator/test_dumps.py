@@ -15,6 +15,7 @@ from babelcast.orchestrator.dumps import ask
 from babelcast.orchestrator.handle import Handle
 from babelcast.spec import DumpSpec
 from babelcast.worker.dumps import Dumps, routes
+from tests.fakes.web import serving as web_service
 
 pytestmark = pytest.mark.integration
 
@@ -24,11 +25,8 @@ async def worker(tmp_path: Path) -> AsyncIterator[tuple[Dumps, Handle]]:
     dumps = Dumps(tmp_path / "dumps", ("source", "mix.es"))
     app = web.Application()
     app.add_routes(routes(dumps, lambda: 0))
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield dumps, Handle("show", 1, "x", "running", status_url=f"http://127.0.0.1:{runner.addresses[0][1]}")
-    await runner.cleanup()
+    async with web_service(app) as url:
+        yield dumps, Handle("show", 1, "x", "running", status_url=url)
 
 
 async def test_begin_list_and_end(worker: tuple[Dumps, Handle]) -> None:

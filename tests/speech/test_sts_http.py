@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import web
 from tests.fakes.speech import frames, silence
+from tests.fakes.web import serving as web_service
 
 from babelcast.errors import SpeechProtocolError
 from babelcast.speech.base import ClosedEvent, LostEvent, SpeechTarget
@@ -36,13 +37,8 @@ async def serving(process: Callable[[web.Request], Awaitable[web.Response]], pai
 
     app = web.Application()
     app.add_routes([web.get(LANGUAGES_PATH, list_languages), web.post(PROCESS_PATH, process)])
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with web_service(app) as url:
+        yield url
 
 
 def answer(request: ProcessRequest, audio: str) -> bytes:

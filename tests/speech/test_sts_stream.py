@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from tests.fakes.speech import frames, silence
+from tests.fakes.web import serving as web_service
 
 from babelcast.errors import ConfigError, SpeechError, SpeechProtocolError
 from babelcast.spec import BackendSpec
@@ -53,13 +54,9 @@ async def service() -> AsyncIterator[FakeService]:
     fake = FakeService()
     app = web.Application()
     app.router.add_get(STREAM_PATH, fake.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield fake
-    await runner.cleanup()
+    async with web_service(app) as url:
+        fake.url = url
+        yield fake
 
 
 async def closed_by(service: FakeService, script: Script, silent_s: float = 6.0) -> ClosedEvent:
