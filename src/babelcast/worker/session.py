@@ -63,7 +63,8 @@ from babelcast.worker.pulse import Pulse
 from babelcast.worker.report import Parts, Report
 from babelcast.worker.seam import TAIL, Seam
 from babelcast.worker.source_loss import SourceLoss
-from babelcast.worker.spool import Spool, Spooled
+from babelcast.worker.spool import Spool
+from babelcast.worker.takeover import Takeover, takeover
 from babelcast.worker.timeline import SourceTimeline
 
 log = logging.getLogger(__name__)
@@ -71,14 +72,6 @@ log = logging.getLogger(__name__)
 _LEAD_IN_NS = 3 * NS_PER_S
 """Silence that is sent before the first picture, with the codec's headers, where the delay leaves as much time: whoever
 reads is there then."""
-_READERS_NS = 500 * NS_PER_MS
-"""So long a session is open before a worker that goes on after another one sends the group of pictures that is on air:
-MediaMTX keeps none for who comes late, and egress asks for the programme ten times a second by then."""
-_HEARD_AGAIN_NS = 3_500 * NS_PER_MS
-"""Of the sound that a worker left no more than this is listened to again: with more at once separation takes itself
-for too slow."""
-_HEARD_AHEAD_NS = 2 * NS_PER_S
-"""And nothing that is on air sooner: its dub would come too late, and push back the next ones."""
 _CATCH_UP_STEP_NS = 100 * NS_PER_MS
 _LATE_MARGIN_NS = 500 * NS_PER_MS
 _FILE_AHEAD_NS = 2 * NS_PER_S
@@ -248,12 +241,10 @@ class WorkerSession:
     def _resume(self, spool: Spool) -> None:
         """Go on where the worker before broke off, with what it has left."""
         now_ns = self._clock.now_ns()
-        begins_ns = now_ns + _READERS_NS
-        left = spool.read(now_ns)
-        due_ns = begins_ns + LEAD_NS - self._air.delay_ns
-        start_ns = left.start_ns(due_ns - left.epoch_ns) if left is not None else None
-        if left is None or start_ns is None:
+        over = takeover(spool.read(now_ns), now_ns, self._air.delay_ns)
+        if over is None:
             return
+        left, start_ns = over.left, over.start_ns
         self._timeline.resume(left.epoch_ns, left.end_ns)
         self._ingest.resume(left.video, Seam(left.audio_end, left.tail(TAIL)))
         for unit in left.video:
@@ -262,25 +253,24 @@ class WorkerSession:
         for position, pcm in left.audio_from(start_ns):
             self._source.write_original(position, frames_of(pcm, CHANNELS))
             spool.audio(position, pcm)
-        self._hear_again(left, start_ns, due_ns - left.epoch_ns)
+        self._hear_again(over)
         caps = left.video[-1].caps if left.video else None
         for programme, output in zip(self._programmes, self._outputs, strict=True):
             programme.begin_at(start_ns)
-            output.prepare(caps, left.epoch_ns + start_ns + self._air.delay_ns, begins_ns)
-        self._catch_up_from_ns, self._silent_until_ns = start_ns, begins_ns
+            output.prepare(caps, left.epoch_ns + start_ns + self._air.delay_ns, over.begins_ns)
+        self._catch_up_from_ns, self._silent_until_ns = start_ns, over.begins_ns
         seconds = (left.end_ns - start_ns) / NS_PER_S
         log.info("goes on where the worker before broke off, with %.1f s of the source", seconds)
 
-    def _hear_again(self, left: Spooled, start_ns: int, due_ns: int) -> None:
+    def _hear_again(self, over: Takeover) -> None:
         """The dub of what the worker before has left is lost, but of its end another one can still be in time."""
         if self._listener is None:
             return
-        heard_ns = min(left.end_ns, max(due_ns + _HEARD_AHEAD_NS, left.end_ns - _HEARD_AGAIN_NS))
-        for position, pcm in left.audio_from(heard_ns):
+        for position, pcm in over.left.audio_from(over.heard_ns):
             self._listener.feed(position, from_s16le(pcm, CHANNELS))
         for programme in self._programmes:
             if programme.dubbing is not None:
-                programme.dubbing.lost.append((start_ns, heard_ns))
+                programme.dubbing.lost.append((over.start_ns, over.heard_ns))
 
     # --- ingest's sink ---
 
