@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,7 @@ import pytest
 
 from babelcast.errors import RtmpError
 from babelcast.rtmp import amf0
+from babelcast.rtmp.chunks import encode
 from babelcast.rtmp.client import RtmpClient
 from babelcast.rtmp.message import Message, MessageType
 from babelcast.rtmp.protocol import Event, PlayRequested, PublishRequested, ServerProtocol
@@ -28,6 +30,7 @@ class Server(asyncio.Protocol):
         self.protocol = ServerProtocol()
         self.heard: list[Event] = []
         self.transport: asyncio.Transport | None = None
+        self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -41,6 +44,9 @@ class Server(asyncio.Protocol):
             elif isinstance(event, PlayRequested):
                 self.on_play()
         self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
 
     def on_publish(self) -> None:
         self.protocol.accept_publish()
@@ -96,6 +102,34 @@ async def test_publish_wraps_metadata_counts_bytes_and_says_goodbye() -> None:
     assert server.heard[0] == PublishRequested("live2/secret", "x=1")
     assert server.messages()[0].payload == amf0.encode("@setDataFrame") + METADATA
     assert server.messages()[1:] == SENT[1:]
+    assert type(server.heard[-1]).__name__ == "StreamClosed"
+
+
+async def test_the_end_of_a_programme_reaches_a_server_that_is_behind_and_still_talks() -> None:
+    class Behind(Server):
+        def on_publish(self) -> None:
+            super().on_publish()
+            self.flush()
+            assert self.transport is not None
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_later(0.3, self.go_on)
+
+        def go_on(self) -> None:
+            # a closed socket answers what comes in with a reset, and what was still to be sent is lost
+            assert self.transport is not None
+            self.transport.write(encode(Message(MessageType.ACKNOWLEDGEMENT, 0, bytes(4)), 2, 65_536))
+            asyncio.get_running_loop().call_later(0.1, self.transport.resume_reading)
+
+    server = Behind()
+    sent = [Message(MessageType.VIDEO, n * 40, bytes(100_000), 1) for n in range(10)]
+    async with serve(server) as url:
+        async with RtmpClient.connect(f"{url}/live2", key="secret") as client:
+            await client.publish()
+            for message in sent:
+                await client.send(message)
+        await eventually(lambda: server.lost)
+    assert server.messages() == sent
     assert type(server.heard[-1]).__name__ == "StreamClosed"
 
 

@@ -232,13 +232,22 @@ class _Connection(asyncio.Protocol):
         return message
 
     async def close(self) -> None:
-        """Say goodbye and close; what does not leave within a second is dropped. Not cancelled half-way."""
+        """Say goodbye and close; what does not leave within a second is dropped. Not cancelled half-way.
+
+        Where something was published, the server hangs up first: a socket that is closed answers the server's
+        acknowledgements with a reset, and what was still on its way would be lost. (TLS does so by itself.)
+        """
         transport = self._transport
         if transport is None or self._closed.is_set():
             return
+        publishes = self.protocol.publishes
         self.protocol.end()
         self._flush()
-        transport.close()
+        if publishes and transport.can_write_eof() and not transport.is_closing():
+            transport.write_eof()
+            transport.resume_reading()
+        else:
+            transport.close()
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):

@@ -58,13 +58,18 @@ class ClientProtocol(BaseProtocol):
         self._asked = "play"
         self._request("createStream", None)
 
+    @property
+    def publishes(self) -> bool:
+        """Publishing has begun, and not ended."""
+        return self._started and self._asked == "publish"
+
     def end(self) -> None:
         """Say goodbye: the server need not wait for a timeout."""
         if self._started:
-            self._started = False
-            if self._asked == "publish":
+            if self.publishes:
                 self._request("FCUnpublish", None, self._target.key)
             self._request("deleteStream", None, STREAM_ID)
+            self._started = False
 
     def _request(self, name: str, *arguments: amf0.Value, stream_id: int = 0) -> None:
         self._transaction += 1

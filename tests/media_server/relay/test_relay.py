@@ -297,6 +297,23 @@ async def test_slow_reader_skips_to_a_key_frame_and_slows_nobody() -> None:
     assert all(message.payload[0] == 0x17 for message in after_gaps), "to key frames only"
 
 
+async def test_reader_behind_that_still_talks_gets_the_end_of_the_stream(relay: Relay, server: MediaServer) -> None:
+    sent = [key_frame(0, 400_000), *(inter_frame(n * 40, 100_000) for n in range(1, 9))]
+    async with Peer.open(f"{relay.rtmp_url}/{PATH}", receive_buffer=65_536) as slow:
+        async with RtmpClient.connect(f"{relay.rtmp_url}/{PATH}") as publisher:
+            await publisher.publish()
+            await slow.play()
+            await send(publisher, *HEADERS, *sent)
+            await until_online(server, PATH)
+        await until_online(server, PATH, online=False)
+        # a closed socket answers what comes in with a reset, and what was still to be sent is lost
+        slow.writer.write(encode(Message(MessageType.ACKNOWLEDGEMENT, 0, bytes(4)), 2, 65_536))
+        await asyncio.sleep(0.1)
+        received = await slow.drain()
+        assert await closed_by_peer(slow.reader)
+    assert plain(received[3:]) == plain(sent)
+
+
 async def test_reader_that_takes_nothing_is_cut_off() -> None:
     async with Relay(settings(timeout_s=0.6)) as relay:
         url = f"{relay.rtmp_url}/{PATH}"

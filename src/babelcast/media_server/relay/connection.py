@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._protocol = ServerProtocol()
         self._transport: asyncio.Transport | None = None
         self._paused = False
+        self._closing = False
         now = time.monotonic()
         self._heard_at = now
         self._moved_at = now
@@ -73,6 +74,8 @@ class Connection(asyncio.Protocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
         self._heard_at = time.monotonic()
         try:
             for event in self._protocol.receive(data):
@@ -169,10 +172,18 @@ class Connection(asyncio.Protocol):
         self.close()
 
     def close(self) -> None:
-        """Close once what is written has left; the ticker ends what does not leave."""
-        if self._transport is not None:
-            self._leave()
-            self._transport.close()
+        """Say that nothing more comes, once what is written has left; the peer hangs up, or the ticker does.
+
+        A socket that is closed answers what the peer still says (acknowledgements) with a reset, and what was on
+        its way to the peer would be lost. So it is read from, for nothing, until the peer has closed.
+        """
+        if self._transport is None or self._closing:
+            return
+        self._leave()
+        self._closing = True
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+            self._transport.resume_reading()
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -186,6 +197,8 @@ class Connection(asyncio.Protocol):
         if unsent < self._unsent or not unsent:
             self._moved_at = now
         self._unsent = unsent
+        if self._closing and unsent:
+            self._heard_at = now  # it goes when it has all
         if now - self._moved_at > self._settings.timeout_s:
             self._log("closed: took nothing for %g s", self._settings.timeout_s)
             self.abort()
@@ -197,7 +210,7 @@ class Connection(asyncio.Protocol):
         self._write(self._protocol.data_to_send())
 
     def _write(self, data: bytes) -> None:
-        if data and self._transport is not None and not self._transport.is_closing():
+        if data and self._transport is not None and not self._closing and not self._transport.is_closing():
             self._transport.write(data)
             self.bytes_sent += len(data)
 
