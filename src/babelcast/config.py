@@ -249,6 +249,10 @@ class Limits(_Section):
 
     workers: int = Field(default=32, ge=1, le=10_000)
     """Streams dubbed at the same time. One more waits until a worker ends, and says so."""
+    kept_streams: int = Field(default=200, ge=0, le=100_000)
+    """Streams that ended and have no settings of their own here: so many are remembered, with captions and logs."""
+    kept_days: float = Field(default=30.0, gt=0.0, le=36_500.0)
+    """And for so long."""
 
 
 class Config(_Section):

@@ -187,6 +187,15 @@ async def test_a_worker_in_trouble_is_as_good_as_none() -> None:
             assert book.controls("show", SPEC.own_controls).force == "ducked"
 
 
+async def test_nothing_is_left_of_a_stream_whose_change_was_refused() -> None:
+    with contextlib.closing(Store("sqlite://")) as store:
+        book = ControlsBook(AsyncStore(store))
+        with pytest.raises(ControlsError):
+            await book.change(SPEC, None, ControlsPatch(force="silence"), 7, "operator")
+        await book.forget_all_but([])
+        assert not book._turns
+
+
 async def test_two_changes_at_once_are_made_one_after_the_other() -> None:
     taken: list[Controls] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,16 @@ def read_tail(folder: Path, broadcast: Broadcast) -> Broadcast:
     files = sorted(folder.glob("segments.*.jsonl"))
     entries = [entry for path in files for entry in _lines(path, SegmentEntry, tail=_TAIL_BYTES)]
     return broadcast.with_entries(entries)
+
+
+def erase(folder: Path) -> None:
+    """Remove the journal, and the folder where nothing else is in it. Raises OSError."""
+    for name in (f"{MARKS}*", "segments.*.jsonl*"):
+        for path in folder.glob(name):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def sizes(folder: Path) -> tuple[int, int]:

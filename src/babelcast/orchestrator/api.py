@@ -88,7 +88,7 @@ def _known(service: Service, stream_id: str) -> None:
 def _streams(service: Service) -> APIRouter:
     router = APIRouter(prefix="/api/v1/streams", tags=["streams"])
 
-    @router.get("", summary="All streams: those of the config file and those ever seen")
+    @router.get("", summary="All streams: those of the config file and those seen lately")
     async def streams() -> list[StreamView]:
         return await service.views.streams()
 

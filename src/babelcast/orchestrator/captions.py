@@ -113,7 +113,7 @@ class Captions:
         seen: tuple[int, int] | None = None
         known, zero_s = Broadcast(None, "", ()), 0.0
         cues: list[Cue] = []
-        while not self._closing.is_set():
+        while not self._closing.is_set() and self._languages(stream_id) is not None:  # until it is forgotten
             folder = None if self._folder is None else self._folder / stream_id
             now = (0, 0) if folder is None else await asyncio.to_thread(sizes, folder)
             if folder is not None and now != seen:

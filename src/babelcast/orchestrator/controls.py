@@ -110,10 +110,12 @@ class ControlsBook:
 
     async def forget_all_but(self, on_air: Iterable[str]) -> None:
         """Streams that are off air for good begin anew."""
-        for stream_id in self._kept.keys() - set(on_air):
+        on_air = set(on_air)
+        for stream_id in self._turns.keys() - on_air:  # also where nothing is kept: the worker refused it
+            del self._turns[stream_id]
+        for stream_id in self._kept.keys() - on_air:
             del self._kept[stream_id]
             self._undelivered.discard(stream_id)
-            self._turns.pop(stream_id, None)
             await self._call(Store.forget_controls, stream_id)
             await self._call(Store.add_event, "controls_reset", stream_id, "the stream went off air")
 

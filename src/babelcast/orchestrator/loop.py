@@ -32,6 +32,7 @@ from babelcast.orchestrator.reconcile import (
     Stop,
     reconcile,
 )
+from babelcast.orchestrator.retention import Retention
 from babelcast.orchestrator.store import AsyncStore, EventKind, Store
 from babelcast.telemetry.logs import RateLimited
 
@@ -63,6 +64,7 @@ class ReconcileLoop:
         policy: Policy | None = None,
         rng: Rng | None = None,
     ) -> None:
+        self._retention = Retention(store, launcher, settings.config, settings.journal_dir, clock)
         self.wanted: Wanted | None = None
         self.paths: dict[str, PathInfo] = {}
         """What the media server listed last."""
@@ -147,6 +149,10 @@ class ReconcileLoop:
             self.handles = await self._launcher.list()
         await self._forwarding.apply(self.wanted.sources)
         await self._controls.deliver(self.wanted.specs.values(), self.latest)
+        if known:
+            with self._database_may_fail():
+                busy = {*self.wanted.sources, *(handle.stream_id for handle in self.handles)}
+                await self._retention.forget_old(self.memory, busy)
         return "ok" if known else "no_paths"
 
     async def _look(self) -> bool:

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 EventKind = Literal[
     "source_ready", "source_gone", "worker_started", "worker_stopped", "worker_failed", "worker_refused",
     "restart_requested", "destination_started", "destination_stopped", "controls_changed", "controls_reset",
-    "bridge_ordered",
+    "bridge_ordered", "stream_forgotten",
 ]  # fmt: skip
 
 _metadata = sa.MetaData()
@@ -151,6 +151,12 @@ class Store:
             else:
                 values["generation"] = max(known, generation)
                 connection.execute(sa.update(_streams).where(_streams.c.stream_id == stream_id).values(values))
+
+    def forget_stream(self, stream_id: str) -> None:
+        """All of it but its events."""
+        with self._engine.begin() as connection:
+            for table in (_streams, _destinations, _controls):
+                connection.execute(sa.delete(table).where(table.c.stream_id == stream_id))
 
     def destination_choices(self) -> dict[tuple[str, str], bool]:
         """(stream id, destination) → enabled, for those that a person started or stopped."""

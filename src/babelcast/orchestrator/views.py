@@ -126,7 +126,7 @@ class Views:
         return redact(text)
 
     def stream_ids(self) -> list[str]:
-        """Streams of the config and every stream ever seen."""
+        """Streams of the config, and those that are not forgotten."""
         return sorted({*self._settings.config.streams, *self._loop.memory, *self._wanted().sources})
 
     def current_ids(self) -> set[str]:

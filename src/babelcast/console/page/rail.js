@@ -108,6 +108,7 @@ const KINDS = {
   controls_changed: "controls",
   controls_reset: "controls as in the config again",
   bridge_ordered: "order",
+  stream_forgotten: "forgotten",
 };
 
 const PLAIN = new Set(["source_ready", "controls_reset"]); // the kind says it all

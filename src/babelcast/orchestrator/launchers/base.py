@@ -43,6 +43,10 @@ class Launcher(Protocol):
         """Drop the records of the stream's ended workers."""
         ...
 
+    async def erase(self, stream_id: str) -> None:
+        """Remove all that is kept of the stream's ended workers: logs, dumps. Raises OSError."""
+        ...
+
     async def logs(self, stream_id: str, tail: int) -> tuple[str, ...]:
         """The last ``tail`` lines that the stream's latest worker wrote, redacted."""
         ...

@@ -25,7 +25,6 @@ from babelcast.spec import WorkerRecord, WorkerSpec
 from babelcast.telemetry.redact import redact
 
 KEPT_GENERATIONS = 3
-KEPT_STREAMS = 200
 _TAIL_BYTES = 512 * 1024
 
 
@@ -138,7 +137,7 @@ def worker_folders(root: Path, stream_id: str | None = None) -> list[WorkerFolde
 
 
 def prune(root: Path) -> None:
-    """Remove old logs: of each stream all but the last generations, and the streams not seen for longest."""
+    """Remove old logs: of each stream all but the last generations."""
     by_stream: dict[Path, list[WorkerFolder]] = {}
     for folder in worker_folders(root):
         by_stream.setdefault(folder.path.parent, []).append(folder)
@@ -146,9 +145,6 @@ def prune(root: Path) -> None:
         for folder in folders[:-KEPT_GENERATIONS]:
             if not folder.spec_file.exists():
                 shutil.rmtree(folder.path, ignore_errors=True)
-    for stream in sorted(by_stream, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_STREAMS:]:
-        if not any(folder.spec_file.exists() for folder in by_stream[stream]):
-            shutil.rmtree(stream, ignore_errors=True)
 
 
 def _write_private(path: Path, text: str) -> None:

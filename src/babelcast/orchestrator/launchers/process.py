@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -130,6 +131,11 @@ class ProcessLauncher:
                 await worker.release()
         self._failed.pop(stream_id, None)
         prune(self._root)
+
+    async def erase(self, stream_id: str) -> None:
+        await self.forget(stream_id)
+        if stream_id not in self._workers and (self._root / stream_id).exists():
+            await asyncio.to_thread(shutil.rmtree, self._root / stream_id)
 
     async def logs(self, stream_id: str, tail: int) -> tuple[str, ...]:
         folders = worker_folders(self._root, stream_id)
