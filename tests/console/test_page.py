@@ -228,6 +228,44 @@ async def test_several_streams_and_languages_and_the_bridge() -> None:
         await expect(page.locator(".headline-name")).to_have_text("press-conference")
 
 
+async def test_a_fader_moves_the_stream_it_was_moved_for() -> None:
+    """Also where another one is chosen before it has come to rest."""
+    source = FakeSource()
+    several(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, f"{url}/#my-show", "Ana") as page:
+            await page.get_by_label("Dub", exact=True).focus()
+            await page.keyboard.press("ArrowLeft")
+            await page.evaluate("location.hash = 'press-conference'")
+            await expect(page.locator(".headline-name")).to_have_text("press-conference")
+            await expect(page.locator(".events")).to_contain_text("my-show: controls Ana")
+            gains = {name: source.streams[name].controls.mix.dub_gain for name in ("my-show", "press-conference")}
+            assert gains == {"my-show": 0.8913, "press-conference": 1.0}
+
+
+async def test_what_was_said_in_one_stream_is_not_shown_of_another() -> None:
+    source = FakeSource()
+    several(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, f"{url}/#my-show", "Ana", faults=["ERR_FAILED"]) as page:
+            await expect(page.locator(".line").first).to_be_visible()
+            await page.route("**/feed?stream=press-conference*", lambda route: route.abort())  # it takes its time
+            await page.evaluate("location.hash = 'press-conference'")
+            await expect(page.locator(".headline-name")).to_have_text("press-conference")
+            assert await page.locator(".line").count() == 0
+
+
+async def test_nothing_old_is_said_of_a_bridge_that_does_not_answer() -> None:
+    source = FakeSource()
+    bridge(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, f"{url}/#~bridge", "Ana") as page:
+            await expect(page.locator(".bridge-stage")).to_contain_text("libx264")
+            source.bridge_error = "the media bridge does not answer"
+            await expect(page.locator(".bridge-stage h1")).to_have_text("The bridge does not answer")
+            await expect(page.locator(".bridge-stage")).not_to_contain_text("libx264")
+
+
 async def test_without_a_bridge_there_is_no_panel_for_it() -> None:
     source = FakeSource()
     live(source)

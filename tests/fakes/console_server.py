@@ -228,6 +228,7 @@ class FakeSource:
         self.log: list[EventView] = []
         self.media_server_error: str | None = None
         self.bridge_status: BridgeStatus | None = None
+        self.bridge_error: str | None = None
         self.began = time.time()
 
     def add(self, stream: FakeStream) -> FakeStream:
@@ -275,6 +276,8 @@ class FakeSource:
         return [event for event in self.log if event.id > after][-limit:]
 
     async def bridge(self) -> BridgeView | None:
+        if self.bridge_error is not None:
+            raise HTTPException(503, self.bridge_error)
         status = self.bridge_status
         return None if status is None else BridgeView(status=status, health=health(status))
 

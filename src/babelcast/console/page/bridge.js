@@ -2,7 +2,7 @@
 
 import { attr, h, holdButton, icon, setIcon, show, text } from "./dom.js";
 import { destinationList } from "./destinations.js";
-import { bitrate, count, number } from "./format.js";
+import { DASH, bitrate, count, number } from "./format.js";
 import { ask } from "./net.js";
 import { makePreview } from "./preview.js";
 
@@ -50,12 +50,11 @@ export function makeBridge(page) {
       preview.update(there ? "bridge" : null, running ? "No preview is served here" : "Nothing to see while it is stopped", "what it sends now");
       reasons.replaceChildren(...(bridge.reasons ?? []).map((reason) => h("li", {}, reason)));
       show(reasons, (bridge.reasons ?? []).length > 0);
-      if (down) return;
       const { source, sound, encoder } = bridge;
-      const rows = [
+      const rows = down ? facts.map(() => [DASH, []]) : [
         [source.state, [bitrate(source.kbps), source.reconnects ? count(source.reconnects, "reconnect") : "", source.last_error ?? source.url ?? ""]],
         [sound.state, [sound.source, sound.last_error ?? ""]],
-        [encoder.name ?? "–", [encoder.dropped ? `${encoder.dropped} dropped` : "", encoder.duplicated ? `${encoder.duplicated} duplicated` : ""]],
+        [encoder.name ?? DASH, [encoder.dropped ? `${encoder.dropped} dropped` : "", encoder.duplicated ? `${encoder.duplicated} duplicated` : ""]],
         [bitrate(encoder.kbps), [`${number(encoder.fps, 1)} pictures a second`]],
       ];
       rows.forEach(([value, more], index) => {

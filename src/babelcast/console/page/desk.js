@@ -75,7 +75,8 @@ export function makeAir(page) {
   return { node, update };
 }
 
-function makeFader(label, low, high, step, shown, commit) {
+/** `commit(at, id)` changes the stream that was before the operator when it was moved. */
+function makeFader(page, label, low, high, step, shown, commit) {
   const value = h("output", { class: "fader-value" });
   const input = h("input", { type: "range", min: low, max: high, step, "aria-label": label });
   const node = h("label", { class: "fader" }, h("span", { class: "fader-name" }, label), input, value);
@@ -94,9 +95,10 @@ function makeFader(label, low, high, step, shown, commit) {
   });
   input.addEventListener("change", () => {
     clearTimeout(timer);
+    const { id } = page.stream;
+    const at = Number(input.value);
     timer = setTimeout(async () => {
-      const at = Number(input.value);
-      await commit(at).catch((error) => say(error.message));
+      await commit(at, id).catch((error) => say(error.message));
       if (Number(input.value) !== at) return;
       held = false;
       attr(node, "data-wish", null);
@@ -110,20 +112,20 @@ function makeFader(label, low, high, step, shown, commit) {
     if (Number(input.value) !== at) input.value = at;
     paint();
   };
-  return { node, update, disable: (off) => (input.disabled = off), value: () => last };
+  return { node, update, disable: (off) => (input.disabled = off) };
 }
 
 const dB = (at) => (at <= FADER_OFF ? "off" : `${at > 0 ? "+" : at < 0 ? "−" : ""}${Math.abs(at)} dB`);
 
 export function makeMix(page) {
   const fader = (label, key, high) => ({
-    ...makeFader(label, FADER_OFF, high, 1, dB, (at) => page.change({ mix: { [key]: dbToGain(at) } })),
+    ...makeFader(page, label, FADER_OFF, high, 1, dB, (at, id) => page.change({ mix: { [key]: dbToGain(at) } }, { id })),
     read: (controls) => Math.min(high, gainToDb(controls.mix[key])),
   });
   const faders = [fader("Dub", "dub_gain", 12), fader("Background", "bg_gain", 12), fader("Original under it", "original_gain", 0)];
   const duck = h("button", { type: "button", class: "switch", role: "switch", "aria-checked": "false", "aria-label": "Duck the background under the dub", onclick: () => page.act(duck, () => page.change({ mix: { ducking: { enabled: duck.getAttribute("aria-checked") !== "true" } } })) });
-  const amount = makeFader("Duck by", 0, 40, 1, (at) => `${at} dB`, (at) => page.change({ mix: { ducking: { range_db: at } } }));
-  const delay = makeFader("Delay", 2, 20, 0.5, (at) => seconds(at), (at) => page.change({ delay_s: at }));
+  const amount = makeFader(page, "Duck by", 0, 40, 1, (at) => `${at} dB`, (at, id) => page.change({ mix: { ducking: { range_db: at } } }, { id }));
+  const delay = makeFader(page, "Delay", 2, 20, 0.5, (at) => seconds(at), (at, id) => page.change({ delay_s: at }, { id }));
   const fallback = h("select", { "aria-label": "What is heard when there is no dub", onchange: () => page.act(fallback, () => page.change({ fallback: fallback.value })) }, Object.entries(MODES).map(([value, label]) => h("option", { value }, label)));
   const changed = h("p", { class: "changed" });
   const node = h(

@@ -44,6 +44,8 @@ class Page {
     this.language = null;
     this.feed.follow(this.stream ? view : null);
     render();
+    this.store.forget();
+    parts.charts.update(true);
   }
 
   pick(code) {
@@ -65,9 +67,8 @@ class Page {
     }
   }
 
-  /** Change the stream's controls, one change after the other. With `match` only on top of what is shown here. */
-  change(patch, { match = true } = {}) {
-    const { id } = this.stream;
+  /** Change a stream's controls, one change after the other. With `match` only on top of what is shown here. */
+  change(patch, { match = true, id = this.stream.id } = {}) {
     const doing = async () => {
       const known = Math.max(this.revisions[id] ?? 0, this.store.state.streams[id]?.controls.revision ?? 0);
       const headers = match ? { "If-Match": `"${known}"` } : {};

@@ -1,7 +1,7 @@
 // The left column: which streams there are, what wants attention, what happened.
 
 import { attr, h, icon, keyed, setIcon, show, text } from "./dom.js";
-import { clock, duration } from "./format.js";
+import { clock, count, duration } from "./format.js";
 import { ask } from "./net.js";
 
 export const TONE_ICON = { off: "off", busy: "busy", ok: "ok", notice: "hand", warning: "warn", alarm: "alarm" };
@@ -25,7 +25,7 @@ export function makeStreams(page) {
         text(title, value.title);
         show(badge, value.alarms > 0);
         text(badge, value.alarms);
-        attr(badge, "aria-label", `${value.alarms} alarms`);
+        attr(badge, "aria-label", count(value.alarms, "alarm"));
       },
     };
   };
@@ -33,10 +33,10 @@ export function makeStreams(page) {
     node,
     update(state) {
       const alarms = Object.values(state.alarms);
-      const count = (match) => alarms.filter((alarm) => !alarm.by && alarm.severity === "alarm" && match(alarm)).length;
+      const open = (match) => alarms.filter((alarm) => !alarm.by && alarm.severity === "alarm" && match(alarm)).length;
       const order = { off: 1 };
       const streams = Object.values(state.streams).sort((a, b) => (order[a.headline.tone] ?? 0) - (order[b.headline.tone] ?? 0) || a.id.localeCompare(b.id));
-      const items = streams.map((stream) => [stream.id, { name: stream.id, title: stream.headline.title, tone: stream.headline.tone, alarms: count((alarm) => alarm.stream === stream.id) }]);
+      const items = streams.map((stream) => [stream.id, { name: stream.id, title: stream.headline.title, tone: stream.headline.tone, alarms: open((alarm) => alarm.stream === stream.id) }]);
       if (state.bridge) {
         const health = state.bridge.health ?? "down";
         const tone = { ok: "ok", degraded: "warning", down: state.bridge.state === "stopped" ? "off" : "alarm" }[health];
@@ -51,9 +51,9 @@ export function makeStreams(page) {
 export function makeAlarms(page) {
   const list = h("ul", { class: "alarms" });
   const calm = h("p", { class: "calm" }, icon("ok"), "Nothing needs you now");
-  const count = h("span", { class: "badge", hidden: true });
+  const badge = h("span", { class: "badge", hidden: true });
   const spoken = h("p", { class: "unseen", role: "alert" }); // for screen readers: the times in the list change every second
-  const node = h("section", { class: "card alarms-card", "aria-label": "Alarms" }, h("h2", {}, "Alarms ", count), h("div", { class: "alarms-live" }, calm, list), spoken);
+  const node = h("section", { class: "card alarms-card", "aria-label": "Alarms" }, h("h2", {}, "Alarms ", badge), h("div", { class: "alarms-live" }, calm, list), spoken);
   const item = (key) => {
     const sign = icon("alarm");
     const title = h("span", { class: "alarm-title" });
@@ -86,8 +86,8 @@ export function makeAlarms(page) {
       const items = Object.entries(state.alarms).sort(([, a], [, b]) => a.rank - b.rank);
       const open = items.filter(([, alarm]) => !alarm.by && alarm.severity === "alarm").length;
       show(calm, items.length === 0);
-      show(count, open > 0);
-      text(count, open);
+      show(badge, open > 0);
+      text(badge, open);
       attr(node, "data-open", open > 0);
       text(spoken, items.filter(([, alarm]) => !alarm.by && alarm.severity === "alarm" && alarm.over === undefined).map(([, alarm]) => `Alarm: ${alarm.title}.`).join(" "));
       keyed(list, items, item);

@@ -1,7 +1,7 @@
 // The middle: what viewers get, in words and pictures, and the way there.
 
 import { attr, h, holdButton, icon, keyed, setIcon, show, text } from "./dom.js";
-import { DASH, bitrate, duration, language, money, seconds } from "./format.js";
+import { DASH, bitrate, count, duration, language, money, seconds } from "./format.js";
 import { ask } from "./net.js";
 import { makePreview } from "./preview.js";
 import { TONE_ICON } from "./rail.js";
@@ -132,7 +132,7 @@ export function makeFacts(page) {
       const breakers = Object.values(target?.breakers ?? {});
       const bad = breakers.find((each) => each.state !== "closed");
       set(0, target ? (target.backend ?? breakers[0]?.backend ?? "none") : DASH, target?.backend_state ?? "", target?.backend_state === "retrying" ? "alarm" : null);
-      set(1, breakers.length ? CLOSED[(bad ?? breakers[0]).state] : DASH, bad?.reason ?? (breakers.some((each) => each.opened) ? `opened ${breakers.reduce((sum, each) => sum + each.opened, 0)} times` : ""), bad ? "alarm" : null);
+      set(1, breakers.length ? CLOSED[(bad ?? breakers[0]).state] : DASH, bad?.reason ?? (breakers.some((each) => each.opened) ? `opened ${count(breakers.reduce((sum, each) => sum + each.opened, 0), "time")}` : ""), bad ? "alarm" : null);
       set(2, target ? (target.fallback ?? "none") : DASH, target ? `${duration(target.fallback_s)} in all` : "", target?.fallback ? (target.cause === "operator" ? "notice" : "warning") : null);
       set(3, target ? target.segments - target.dropped : DASH, target?.dropped ? `${target.dropped} came too late` : "spoken", target?.dropped > 0.1 * target?.segments ? "notice" : null);
       set(4, target ? money(target.cost) : DASH, target?.cost === undefined ? "not charged" : "by the price list");

@@ -7,7 +7,6 @@ export class Store {
     this.levels = {};
     this.lines = [];
     this.points = [];
-    this.linesOf = null;
     this.ahead = 0; // by how much the server's clock is ahead of ours, in seconds
     this.listeners = { state: new Set(), levels: new Set(), lines: new Set(), points: new Set() };
   }
@@ -28,10 +27,15 @@ export class Store {
   whole(document) {
     this.state = document.state;
     this.revision = document.revision;
+    this.synced();
+    this.forget();
+  }
+
+  /** What is of one stream alone: another one is shown, or it is told again from the beginning. */
+  forget() {
     this.lines = [];
     this.points = [];
     this.levels = {};
-    this.synced();
     this.tell("lines");
     this.tell("points");
     this.tell("levels");
