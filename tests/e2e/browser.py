@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.conftest import chromium_binary
 
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
+_PATIENCE_MS = 20_000
+expect.set_options(timeout=_PATIENCE_MS)  # five seconds by default, which a busy machine needs for a worker alone
 
 
 @contextlib.asynccontextmanager
@@ -31,7 +33,7 @@ async def opened(
     wrong: list[str] = []
     context = await browser.new_context(viewport={"width": size[0], "height": size[1]})
     page = await context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(_PATIENCE_MS)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     await page.add_init_script(f"if (!localStorage.operator) localStorage.operator = {who!r}")

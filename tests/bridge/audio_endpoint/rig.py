@@ -34,6 +34,12 @@ class Rig:
             while not condition():
                 await asyncio.sleep(0.01)
 
+    async def bed_is(self, level: Callable[[float], bool], seconds: float = 0.3) -> None:
+        """Until the bed has had such a level, in dBFS, for so long altogether: a busy machine may leave holes in it."""
+        for _ in range(round(seconds / 0.02)):
+            await self.until(lambda: level(self.endpoint.mixer.bed_db))
+            await asyncio.sleep(0.02)
+
 
 @contextlib.asynccontextmanager
 async def audio(settings: AudioSettings | None = None) -> AsyncIterator[Rig]:
