@@ -120,6 +120,28 @@ async def test_the_newest_producer_wins_without_a_hole() -> None:
     assert 0 not in heard[heard.index(800) - 2 : heard.index(800) + 1], "no hole where it changes"
 
 
+async def test_a_file_is_heard_in_the_place_of_a_live_producer_which_then_goes_on() -> None:
+    """It was ended by it, so that a jingle cost the show its music."""
+    async with audio() as rig, listening(rig) as listener:
+        music = _push(rig, 400)
+        await rig.bed_is(lambda db: db > -19)
+        headers = {"Content-Type": PCM}
+        for _ in range(2):
+            status, _ = await _asked(rig, "POST", "/ingest", data=sine(800, 0.6), headers=headers)
+            assert status == 200 and not music.done()
+            await rig.bed_is(lambda db: db > -19)
+        shown = rig.endpoint.status()
+        assert shown.replaced == 0 and shown.producer is not None and shown.producer.kind == "live"
+        assert shown.bed.queued_s < 0.8, "it has not piled up"
+        another = asyncio.create_task(_asked(rig, "POST", "/ingest", data=sine(800, 8.0), headers=headers))
+        await rig.until(lambda: (found := rig.endpoint.status().producer) is not None and found.kind == "file")
+        newest = _push(rig, 1_200)
+        assert [(await each)[0] for each in (another, music)] == [409, 409], "a newer live one ends both"
+        newest.cancel()
+        await rig.until(lambda: rig.endpoint.status().producers == 0)
+    assert order(listener.heard())[:5] == [400, 800, 400, 800, 400]
+
+
 async def test_a_short_body_is_heard_whose_sender_goes_at_once() -> None:
     """As ffmpeg does, which sends chunks and does not wait for an answer."""
     body = encoded(600, 0.5, "-f", "mp3")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from babelcast.bridge.audio_endpoint.aac import AacEncoder
 from babelcast.bridge.audio_endpoint.formats import Format
 from babelcast.bridge.audio_endpoint.listeners import Full, Listeners
-from babelcast.bridge.audio_endpoint.mixer import BLOCK, FALL, Mixer
+from babelcast.bridge.audio_endpoint.mixer import BLOCK, FALL, RISE, Mixer
 from babelcast.bridge.audio_endpoint.producer import Producer, Undecodable
 from babelcast.bridge.audio_endpoint.settings import AudioSettings, Mix
 from babelcast.bridge.audio_endpoint.speech import Speaker
@@ -66,7 +66,7 @@ class AudioStatus(_Shown):
     producer: ProducerStatus | None
     """Whose sound is the bed."""
     producers: int
-    """All that send now, with those that can't be heard yet."""
+    """All that send now, with those that are not heard: not yet, or while a file is."""
     replaced: int
     """Producers that a newer one took the place of."""
     undecodable: int
@@ -94,6 +94,8 @@ class Endpoint:
         self._hearing: set[asyncio.Task[None]] = set()
         self._current: Producer | None = None
         self._next: Producer | None = None
+        self._aside: Producer | None = None
+        """The live one that a file is heard in the place of: what it sends meanwhile is not heard."""
         self._replaced = 0
         self._late = 0
         self._trimmed_s, self._underruns = 0.0, 0
@@ -187,11 +189,20 @@ class Endpoint:
             self.listeners.publish(frames)
 
     def _bed(self) -> Pcm | None:
-        block = self._taken(self._current)
+        block, aside = self._taken(self._current), self._taken(self._aside)
+        if self._current is None and self._aside is not None:  # the file is over
+            self._current, self._aside = self._aside, None
+            block = None if aside is None else aside * RISE
         if self._next is None or (begins := self._taken(self._next)) is None:
             return block
         before, self._current, self._next = self._current, self._next, None
-        self._retire(before)
+        if before is not None and before.live and not self._current.live:
+            self._aside = before
+        else:
+            self._retire(before)
+        if self._current.live and self._aside is not None:
+            self._retire(self._aside)
+            self._aside = None
         log.info("a producer is heard", extra={"type": self._current.format.name, "live": self._current.live})
         return begins if block is None else begins + block * FALL
 
@@ -199,9 +210,12 @@ class Endpoint:
         if producer is None:
             return None
         block = producer.queue.take(BLOCK)
-        if block is None and producer.queue.finished and producer is self._current:
+        if block is None and producer.queue.finished and producer is not self._next:
             self._note(producer)
-            self._current = None
+            if producer is self._current:
+                self._current = None
+            else:
+                self._aside = None
         return block
 
     # what is shown
@@ -209,13 +223,14 @@ class Endpoint:
     def status(self) -> AudioStatus:
         current, mixer, speech = self._current, self.mixer, self.speaker.queue
         queue = current.queue if current else None
+        going = [each.queue for each in (current, self._aside) if each is not None]
         return AudioStatus(
             output_db=round(mixer.output_db, 1),
             bed=BedStatus(
                 state="live" if queue and queue.seconds > 0 else "silence",
                 queued_s=round(queue.seconds, 3) if queue else 0.0,
-                trimmed_s=round(self._trimmed_s + (queue.trimmed_s if queue else 0.0), 3),
-                underruns=self._underruns + (queue.underruns if queue else 0),
+                trimmed_s=round(self._trimmed_s + sum(each.trimmed_s for each in going), 3),
+                underruns=self._underruns + sum(each.underruns for each in going),
                 level_db=round(mixer.bed_db, 1),
             ),
             speech=SpeechStatus(

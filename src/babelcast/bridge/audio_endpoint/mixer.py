@@ -14,8 +14,9 @@ BLOCK = RATE // 50
 """Samples of a block: 20 ms."""
 _X = (np.arange(BLOCK, dtype=np.float32) + 1) / BLOCK
 _RISE: Pcm = (_X * _X * (3 - 2 * _X)).astype(np.float32)
-FALL: Pcm = (1 - _RISE)[:, None]
-"""Fades a block out, shape (BLOCK, 1)."""
+RISE: Pcm = _RISE[:, None]
+FALL: Pcm = 1 - RISE
+"""Fade a block in and out, shape (BLOCK, 1)."""
 
 
 class Mixer:
