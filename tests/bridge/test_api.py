@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from tests.bridge.rig import SMALL
 from tests.fakes.web import serving as web_service
 
+from babelcast.bridge import events
 from babelcast.bridge.api import create_app
 from babelcast.bridge.service import Bridge, SettingsFile
 from babelcast.media_server.relay.server import Relay
@@ -116,6 +117,16 @@ async def test_who_may_call() -> None:
         assert await _status(api, "/api/streaming/status", headers={"Host": "elsewhere.example"}) == 403
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await api.ws_connect("/api/streaming/events", headers={"Host": "elsewhere.example"})
+
+
+async def test_one_listener_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MAX_LISTENERS", 2)
+    async with _api(None) as api:
+        async with api.ws_connect("/api/streaming/events") as first, api.ws_connect("/api/streaming/events") as second:
+            await asyncio.gather(first.receive(timeout=10), second.receive(timeout=10))  # both are counted
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await api.ws_connect("/api/streaming/events")
+            assert refused.value.status == 503
 
 
 async def test_alerts_reach_the_webhook() -> None:

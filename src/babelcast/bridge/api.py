@@ -12,15 +12,14 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import SecretStr
 
-from babelcast import __version__
-from babelcast.bridge.events import Event
+from babelcast.bridge.events import MAX_LISTENERS, Event
 from babelcast.bridge.metrics import BridgeMetrics
 from babelcast.bridge.service import Bridge
 from babelcast.bridge.settings import NAMES
 from babelcast.bridge.status import BridgeStatus, Health, health
 from babelcast.errors import BabelcastError, ConfigError
 from babelcast.hosts import names_this_machine, same_origin
-from babelcast.orchestrator import problems
+from babelcast.orchestrator.problems import create_api, problem
 
 _REFUSED = 4401
 
@@ -30,8 +29,8 @@ def create_app(
 ) -> FastAPI:
     """``token`` guards everything but ``/healthz``; without one the API is for this machine. ``preview`` are the
     preview's routes, which ``view_token`` opens too."""
-    app = FastAPI(title="Babelcast media bridge", version=__version__, redoc_url=None, redirect_slashes=False)
-    problems.install(app, token, view_token)
+    description = "One source, its sound, and a primary and a backup destination. /api/streaming/events is a WebSocket."
+    app = create_api("Babelcast media bridge", description, token, view_token)
     if preview is not None:
         app.include_router(preview)
     app.include_router(_streaming(bridge))
@@ -108,6 +107,10 @@ def _events(bridge: Bridge, token: SecretStr | None) -> APIRouter:
         """The latest events first; then each event, and the status twice a second."""
         if not _allowed(socket, token):
             await socket.close(_REFUSED)
+            return
+        if bridge.events.full:
+            refusal = problem(503, f"{MAX_LISTENERS} listen already", headers={"Retry-After": "10"})
+            await socket.send_denial_response(refusal)
             return
         await socket.accept()
         with bridge.events.listening() as queue:

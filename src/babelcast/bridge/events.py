@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
+MAX_LISTENERS = 100
 _QUEUE = 256
 _KEPT = 100
 
@@ -48,6 +49,11 @@ class Events:
     def recent(self) -> tuple[Event, ...]:
         """Oldest first; without statuses."""
         return tuple(self._recent)
+
+    @property
+    def full(self) -> bool:
+        """As many listen as may."""
+        return len(self._queues) >= MAX_LISTENERS
 
     @property
     def heard(self) -> bool:

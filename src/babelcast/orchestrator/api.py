@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal, Protocol
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
-from fastapi.security import HTTPBearer
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import SecretStr
 
-from babelcast import __version__
 from babelcast.egress.status import DestinationStatus
 from babelcast.errors import ControlsError
-from babelcast.orchestrator import problems
-from babelcast.orchestrator.docs_page import docs_page
 from babelcast.orchestrator.login import Login, session_router, who
+from babelcast.orchestrator.problems import create_api
 from babelcast.orchestrator.views import EventView, HealthView, StreamView, Views
 from babelcast.spec import STREAM_ID_PATTERN, Controls, ControlsPatch, DumpSpec, DumpStatus, SegmentEntry, revision_of
 
@@ -55,28 +52,13 @@ def create_app(
 ) -> FastAPI:
     """``events`` are the media server's; ``token`` guards everything but health, documentation and local hooks;
     ``view_token`` opens previews alone."""
-    app = FastAPI(
-        title="Babelcast orchestrator",
-        version=__version__,
-        description="Streams, their workers and their destinations.",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        responses=problems.RESPONSES,
-        # said to tools; who may pass is decided in problems, before a request is routed
-        dependencies=[Depends(HTTPBearer(auto_error=False))] if token is not None else None,
-    )
-    problems.install(app, token, view_token)
+    description = "Streams, their workers and their destinations."
+    app = create_api("Babelcast orchestrator", description, token, view_token)
     app.include_router(session_router(Login(token) if token is not None else None))
     app.include_router(_streams(service))
     app.include_router(_destinations(service))
     app.include_router(_service(service))
     app.include_router(events)
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(docs_page(app.openapi()))
-
     return app
 
 

@@ -1,25 +1,29 @@
-"""Errors as problem details (RFC 9457), and who may call the API."""
+"""An API of ours: its errors are problem details (RFC 9457), its documentation needs no internet connection, and it
+answers to those who may call it. The orchestrator's and the media bridge's."""
 
 from __future__ import annotations
 
 import hmac
-import http
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, SecretStr
+from fastapi.responses import HTMLResponse
+from fastapi.security import HTTPBearer
+from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from babelcast import __version__
+from babelcast.docs_page import docs_page
 from babelcast.errors import BabelcastError
 from babelcast.hosts import LOOPBACK, names_this_machine, same_origin
 from babelcast.orchestrator.login import COOKIE, SESSION_PATH, Login
 from babelcast.preview.settings import API as PREVIEW_API
 from babelcast.preview.settings import PAGE as PREVIEW_PAGE
-from babelcast.telemetry.redact import redact
+from babelcast.problems import MEDIA_TYPE, described, document
 
 log = logging.getLogger(__name__)
 
@@ -31,33 +35,31 @@ _OPEN_PREFIXES = ("/console/",)
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
-class Problem(BaseModel):
-    """What every error is answered with. ``errors``: of a request that is not valid, one for each fault."""
+def create_api(title: str, description: str, token: SecretStr | None, view_token: SecretStr | None = None) -> FastAPI:
+    """An application without routes, but for ``/docs`` and ``/openapi.json``. ``token``: see :func:`install`."""
+    app = FastAPI(
+        title=title,
+        version=__version__,
+        description=description,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses={"default": described()},
+        # said to tools; who may pass is decided below, before a request is routed
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if token is not None else None,
+    )
+    install(app, token, view_token)
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str | None = None
-    errors: list[dict[str, str]] | None = None
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi()))
 
-
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "A problem (RFC 9457)",
-        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
-    }
-}
-"""For the description of an API."""
+    return app
 
 
 def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, **members: Any) -> JSONResponse:
-    """``application/problem+json`` with the status' own phrase as title."""
-    content = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status} | {
-        "detail": redact(detail),
-        **members,
-    }
-    return JSONResponse(content, status, headers, media_type="application/problem+json")
+    """See :func:`babelcast.problems.document`."""
+    return JSONResponse(document(status, detail, **members), status, headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI, token: SecretStr | None, view_token: SecretStr | None = None) -> None:

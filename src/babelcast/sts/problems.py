@@ -8,13 +8,12 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 
+from babelcast import problems
 from babelcast.errors import BabelcastError, SpeechUnavailableError
 from babelcast.sts.stream import error_code
 from babelcast.wire import ErrorCode
 
-MEDIA_TYPE = "application/problem+json"
 _STATUS: dict[ErrorCode, tuple[int, str]] = {
     "bad_request": (400, "Bad request"),
     "unsupported_language": (422, "Unsupported language"),
@@ -38,13 +37,9 @@ _EXAMPLES: dict[ErrorCode, str] = {
 _RETRY_S = {"overloaded": 1.0, "rate_limited": 1.0}
 
 
-class Problem(BaseModel):
+class Problem(problems.Problem):
     """``code`` is the wire protocol's; ``retryable`` says whether the same request may work later."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
     code: ErrorCode
     retryable: bool
 
@@ -67,7 +62,7 @@ def problem(
         headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
     if code == "unauthorized":
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body.model_dump(), body.status, headers, MEDIA_TYPE)
+    return JSONResponse(body.model_dump(exclude_none=True), body.status, headers, problems.MEDIA_TYPE)
 
 
 def of_error(error: BabelcastError) -> JSONResponse:
@@ -117,5 +112,5 @@ def described(code: ErrorCode, status: int, title: str) -> dict[str, Any]:
         code=code,
         retryable=code in _RETRYABLE,
     )
-    content = {"schema": Problem.model_json_schema(), "example": example.model_dump()}
-    return {"description": title, "content": {MEDIA_TYPE: content}}
+    content = {"schema": Problem.model_json_schema(), "example": example.model_dump(exclude_none=True)}
+    return {"description": title, "content": {problems.MEDIA_TYPE: content}}

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from aiohttp import web
 from pydantic import ValidationError
 
+from babelcast import problems
 from babelcast.errors import ControlsError
 from babelcast.spec import Controls, ControlsPatch, revision_of, sentence_of
 
@@ -66,8 +67,4 @@ def _answer(controls: Controls) -> web.Response:
 
 
 def _problem(status: int, detail: str) -> web.Response:
-    return web.json_response(
-        {"type": "about:blank", "status": status, "detail": detail},
-        status=status,
-        content_type="application/problem+json",
-    )
+    return web.json_response(problems.document(status, detail), status=status, content_type=problems.MEDIA_TYPE)

@@ -32,6 +32,7 @@ from typing import IO
 from aiohttp import web
 from pydantic import ValidationError
 
+from babelcast import problems
 from babelcast.errors import ControlsError
 from babelcast.spec import DumpSpec, DumpStatus, sentence_of
 from babelcast.units import CHANNELS, RATE
@@ -263,5 +264,4 @@ def _answer(status: DumpStatus) -> web.Response:
 
 
 def _problem(status: int, detail: str) -> web.Response:
-    body = {"type": "about:blank", "status": status, "detail": detail}
-    return web.json_response(body, status=status, content_type="application/problem+json")
+    return web.json_response(problems.document(status, detail), status=status, content_type=problems.MEDIA_TYPE)

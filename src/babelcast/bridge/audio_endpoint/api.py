@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import http
-import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import StreamReader, web
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import from_json
 
+from babelcast import problems
+from babelcast.bridge.audio_endpoint.description import Cleared, Ok, Received, Said, openapi
 from babelcast.bridge.audio_endpoint.endpoint import Endpoint
 from babelcast.bridge.audio_endpoint.formats import ACCEPT_POST, ACCEPTED, UnsupportedFormat, format_of
 from babelcast.bridge.audio_endpoint.listeners import Full, Stuck
 from babelcast.bridge.audio_endpoint.metrics import AudioMetrics
 from babelcast.bridge.audio_endpoint.producer import Replaced, Silent, Undecodable
 from babelcast.bridge.audio_endpoint.settings import Mix
+from babelcast.docs_page import docs_page
 from babelcast.errors import BabelcastError, ConfigError, SpeechError, SpeechUnavailableError, why
 from babelcast.hosts import names_this_machine, same_origin
-from babelcast.telemetry.redact import redact
 from babelcast.wire import SpeakRequest
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _SEND_BUFFER = 64 << 10
 _LINGER_S = 1.0
 _GRACE_S = 1.0
 _JSON = 64 << 10
+_OPEN_PATHS = {"/healthz", "/docs", "/openapi.json"}
 _STATUS = {
     "bad_request": 422,
     "unsupported_language": 422,
@@ -44,11 +46,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None, **members: object) -> web.Response:
-    """Problem details (RFC 9457)."""
-    document = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status}
-    document |= {"detail": redact(detail), **members}
-    text = json.dumps(document)
-    return web.Response(text=text, status=status, headers=headers, content_type="application/problem+json")
+    """See :func:`babelcast.problems.document`."""
+    document = problems.document(status, detail, **members)
+    return web.json_response(document, status=status, headers=headers, content_type=problems.MEDIA_TYPE)
 
 
 def create_app(endpoint: Endpoint) -> web.Application:
@@ -66,6 +66,9 @@ def create_app(endpoint: Endpoint) -> web.Application:
             return problem(error.status, error.reason, {"Allow": allowed} if allowed else None)
         except BabelcastError as error:
             return _problem_of(error)
+        except Exception:
+            log.exception("a request failed: %s %s", request.method, request.path)
+            return problem(500, "something went wrong here; the log has it")
 
     app = web.Application(middlewares=[guard], client_max_size=_JSON)
     routes = _Routes(endpoint)
@@ -80,6 +83,8 @@ def create_app(endpoint: Endpoint) -> web.Application:
     app.router.add_patch("/mix", routes.change_mix)
     app.router.add_get("/status", routes.status)
     app.router.add_get("/metrics", routes.metrics)
+    app.router.add_get("/openapi.json", routes.openapi)
+    app.router.add_get("/docs", routes.docs)
     return app
 
 
@@ -96,7 +101,7 @@ class _Routes:
         return web.Response(text="\n".join([*lines, "", "/ingest takes:", *ACCEPTED, ""]))
 
     async def healthz(self, request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+        return _answer(Ok())
 
     async def ingest(self, request: web.Request) -> web.Response:
         try:
@@ -109,7 +114,7 @@ class _Routes:
             count = await self._endpoint.ingest(form, body, live=live, whole=content.is_eof)
         except ConnectionResetError:
             return problem(400, "the producer vanished")
-        return web.json_response({"received_bytes": count, "content_type": form.name})
+        return _answer(Received(received_bytes=count, content_type=form.name))
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         headers = {"Content-Type": "audio/aac", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -135,18 +140,18 @@ class _Routes:
         except ValidationError as error:
             return _invalid(error)
         starts_s, length_s = await self._endpoint.speaker.say(wanted)
-        return web.json_response({"starts_in_s": round(starts_s, 3), "duration_s": round(length_s, 3)}, status=202)
+        return _answer(Said(starts_in_s=round(starts_s, 3), duration_s=round(length_s, 3)), 202)
 
     async def hush(self, request: web.Request) -> web.Response:
-        return web.json_response({"cleared": self._endpoint.speaker.queue.clear()})
+        return _answer(Cleared(cleared=self._endpoint.speaker.queue.clear()))
 
     async def mix(self, request: web.Request) -> web.Response:
-        return web.json_response(text=self._endpoint.mixer.mix.model_dump_json())
+        return _answer(self._endpoint.mixer.mix)
 
     async def change_mix(self, request: web.Request) -> web.Response:
         """JSON merge patch (RFC 7396), but that null is the default."""
         try:
-            changes = json.loads(await request.read())
+            changes = from_json(await request.read())  # not json: what is nested too deep is a ValueError here
             if not isinstance(changes, dict):
                 raise ValueError
         except ValueError:
@@ -158,13 +163,23 @@ class _Routes:
             return _invalid(error)
         self._endpoint.mixer.mix = mix
         log.info("mix changed: %s", ", ".join(sorted(changes)))
-        return web.json_response(text=mix.model_dump_json())
+        return _answer(mix)
 
     async def status(self, request: web.Request) -> web.Response:
-        return web.json_response(text=self._endpoint.status().model_dump_json())
+        return _answer(self._endpoint.status())
 
     async def metrics(self, request: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        return web.json_response(openapi(self._endpoint.settings))
+
+    async def docs(self, request: web.Request) -> web.Response:
+        return web.Response(text=docs_page(openapi(self._endpoint.settings)), content_type="text/html")
+
+
+def _answer(document: BaseModel, status: int = 200) -> web.Response:
+    return web.json_response(text=document.model_dump_json(), status=status)
 
 
 def _merged(before: dict[str, object], changes: dict[str, object]) -> dict[str, object]:
@@ -217,7 +232,7 @@ def _refusal(request: web.Request, token: SecretStr | None, stream_token: Secret
     origin = request.headers.get("Origin")
     if request.method != "GET" and origin is not None and not same_origin(origin, request.headers.get("Host")):
         return problem(403, "pages of another origin may not change anything here")
-    if request.path == "/healthz":
+    if request.path in _OPEN_PATHS:
         return None
     if token is None and not names_this_machine(request.headers.get("Host")):
         return problem(403, "call it as 127.0.0.1 or localhost, or set AUDIO_TOKEN")
