@@ -146,7 +146,10 @@ class Viewer:
 
     async def hang_up(self) -> None:
         """End it so that the browser is told: there is nobody to say goodbye to before it is connected, and a browser
-        whose peer vanished before that waits for long. :meth:`run` bounds this wait."""
+        whose peer vanished before that waits for long. :meth:`run` bounds this wait. What is queued is not sent any
+        more: the goodbye is one datagram, and in the wake of a burst it could be lost."""
+        self.pictures.close()
+        self.sound.close()
         await self._connected.wait()
         self.ended.set()
 
