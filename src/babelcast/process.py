@@ -224,7 +224,8 @@ class Child:
         answered = loop.time()
         while True:
             try:
-                return await asyncio.wait_for(process.wait(), self._hung_after_s / 5)
+                async with asyncio.timeout(self._hung_after_s / 5):
+                    return await process.wait()
             except TimeoutError:
                 pass
             if await self._ready():
@@ -253,7 +254,8 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), self._grace_s)
+            async with asyncio.timeout(self._grace_s):
+                await process.wait()
         except TimeoutError:
             log.warning("%s did not end within %.0f s and is killed", self.name, self._grace_s)
             _kill_group(process)

@@ -218,3 +218,40 @@ async def test_every_module_is_loaded_ahead_and_none_is_from_elsewhere() -> None
         assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
         if name.endswith(".js"):
             assert f"/{name}" in index, f"{name} is not preloaded"
+
+
+@pytest.mark.parametrize(("loss", "sound"), [(None, "problem"), ("slate", "waiting")])
+async def test_the_silence_of_a_source_that_was_away_is_not_taken_for_a_muted_microphone(
+    loss: str | None, sound: str
+) -> None:
+    """It is still on air when the source has been back for a while: by the delay."""
+    source = FakeSource()
+    live(source)
+    source.streams["my-show"].loud, source.streams["my-show"].loss = False, loss
+    now_s = time.time()
+    watch = watch_module.Watch(source, {}, now=lambda: now_s)
+
+    async def shown() -> dict[str, Any]:
+        feed = watch.watching("my-show", "Ana")
+        try:
+            data = (await anext(feed)).partition(b"data: ")[2]
+        finally:
+            await feed.aclose()  # type: ignore[attr-defined]
+        state: dict[str, Any] = json.loads(data)["state"]
+        return state
+
+    async with watch.running(), asyncio.timeout(10):
+        assert (await shown())["streams"]["my-show"]["steps"]["sound"]["state"] == "waiting"
+        now_s += 20.0
+        while (state := await shown())["now"] != round(now_s, 1):
+            await asyncio.sleep(0.05)
+        assert state["streams"]["my-show"]["steps"]["sound"]["state"] == sound
+
+
+async def test_it_ends_also_where_something_is_changed_at_that_moment() -> None:
+    """With wait_for of Python 3.11 it went on for ever, and so did Ctrl-C."""
+    async with asyncio.timeout(5):
+        watch = watch_module.Watch(FakeSource(), {})
+        async with watch.running():
+            await asyncio.sleep(0.1)  # it has looked, and waits
+            watch.poke()

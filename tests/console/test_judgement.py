@@ -45,6 +45,7 @@ CASES: dict[str, tuple[Facts, tuple[str, str, str]]] = {
     "all is well": (facts(stream()), ("ok", "Dub on air", "")),
     "off air": (facts(stream(on_air=False)), ("off", "Off air", "")),
     "lost": (facts(stream(gone_at=time.time() - 9)), ("alarm", "Source lost", "show/source-lost")),
+    "back": (facts(stream(loss="slate")), ("busy", "Source back", "")),  # but not on air again before the delay is over
     "stalled": (facts(stream(), stalled=True, still_s=9.0), ("alarm", "Source stalled", "show/source-stalled")),
     "refused": (facts(stream(state="refused")), ("alarm", "Can't be dubbed", "show/refused")),
     "retrying": (facts(stream(state="retrying")), ("alarm", "Starting again", "show/worker-failed")),

@@ -92,6 +92,7 @@ class FakeStream:
         self.first_said = 0
         self.spoken = True
         self.delay_now: float | None = None
+        self.loss: Any = None
 
     @property
     def published_s(self) -> float:
@@ -146,7 +147,7 @@ class FakeStream:
             last_error=self.last_error,
             targets=tuple(self.target(language) for language in self.languages),
             controls=self.controls,
-            source_loss="slate" if self.gone_at else None,
+            source_loss="slate" if self.gone_at else self.loss,
         )
 
     def view(self) -> StreamView:

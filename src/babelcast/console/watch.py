@@ -167,9 +167,8 @@ class Watch:
         self._watched.set()
         self.poke()
         try:
-            if self._revision == 0:  # nobody has looked yet
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(watcher.news.wait(), _HEARTBEAT_S)
+            if not await self._looked(watcher):
+                return  # the page comes again
             revision, shown = self._revision, self._document
             yield b"retry: 1000\n\n" + _event("state", {"revision": revision, "state": shown})
             line = point = 0
@@ -192,13 +191,23 @@ class Watch:
                     levels = now
                     yield now
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(watcher.news.wait(), _HEARTBEAT_S)
+                    async with asyncio.timeout(_HEARTBEAT_S):
+                        await watcher.news.wait()
                 watcher.news.clear()
         finally:
             self._watchers.discard(watcher)
             if not self._watchers:
                 self._watched.clear()
             self.poke()
+
+    async def _looked(self, watcher: _Watcher) -> bool:
+        """Whether there is something to tell; it is waited for. Levels may come before."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HEARTBEAT_S):
+                while self._revision == 0 and not self._closing:
+                    await watcher.news.wait()
+                    watcher.news.clear()
+        return self._revision > 0
 
     def _patch_from(self, revision: int, shown: dict[str, Any]) -> bytes:
         """The same for all who had the same; made once."""
@@ -227,7 +236,8 @@ class Watch:
                 if self._trouble.ready() is not None:
                     log.exception("the operator's page can't be brought up to date; it is tried again")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), _WATCHED_S if self._watchers else _UNWATCHED_S)
+                async with asyncio.timeout(_WATCHED_S if self._watchers else _UNWATCHED_S):
+                    await self._poked.wait()
 
     async def _meter_forever(self) -> None:
         while True:
@@ -312,7 +322,7 @@ class Watch:
         elif any(target.segments for target in (status.targets if status else ())):
             known.recognised = True
         heard = status.targets[0].levels.source if status is not None and status.targets else None
-        mute = status is None or status.audio_caps is None or not _on_air(view)
+        mute = status is None or status.audio_caps is None or status.source_loss is not None or not _on_air(view)
         return Facts(
             view,
             still_s=known.flow_in.still_s(now_s),
@@ -356,7 +366,8 @@ class Watch:
                 await asyncio.sleep(_BRIDGE_S)
             else:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._watched.wait(), _UNWATCHED_S)
+                    async with asyncio.timeout(_UNWATCHED_S):
+                        await self._watched.wait()
 
 
 def _on_air(view: StreamView) -> bool:

@@ -24,6 +24,11 @@ _LOUD = {
     "repeat": "Last dub again on air",
     "silence": "Silence on air",
 }
+_STAND_INS = {
+    "slate": "viewers see the slate",
+    "hold": "viewers see its last picture",
+    None: "viewers still see what came before",  # by the delay
+}
 _WHY = {
     "closed": "the speech service does not answer",
     "breaker": "the speech service fails; it is tried again",
@@ -59,10 +64,10 @@ def headline(facts: Facts) -> Headline:
     if view.state == "refused":
         return Headline("alarm", "Can't be dubbed", view.last_error or "its log says why")
     if facts.source == "lost":
-        gone = f"gone for {view.source_gone_s or 0:.0f} s"
-        shown = {"slate": "viewers see the slate", "hold": "viewers see its last picture"}
-        before = "viewers still see what came before"  # by the delay
-        return Headline("alarm", "Source lost", f"{gone}; {shown.get((status and status.source_loss) or '', before)}")
+        shown = (
+            _STAND_INS[status.source_loss] if status and status.source_loss else "viewers still see what came before"
+        )
+        return Headline("alarm", "Source lost", f"gone for {view.source_gone_s or 0:.0f} s; {shown}")
     if facts.source == "stalled":
         return Headline("alarm", "Source stalled", f"connected, but nothing has come for {facts.still_s:.0f} s")
     if view.state == "retrying":
@@ -72,6 +77,8 @@ def headline(facts: Facts) -> Headline:
         return (
             Headline("busy", "Starting", "a few seconds") if starting else Headline("alarm", "No answer", "the worker")
         )
+    if status.source_loss is not None:
+        return Headline("busy", "Source back", f"on air within the delay; until then {_STAND_INS[status.source_loss]}")
     if not any(target.published_seconds > 0 for target in facts.targets):
         return Headline("busy", "Filling the delay", f"on air {status.controls.delay_s:g} s after the first picture")
     return _on_air(facts)
@@ -154,10 +161,10 @@ def _sound(facts: Facts) -> Step:
         state: StepState = "problem" if known else "waiting"
         return Step("sound", "Sound", state, "none" if known else "waiting", "Add an audio track in the encoder.")
     level = facts.heard_db
-    if level is None or facts.silent_s > 0 or level < SILENT_DB:
-        long = facts.silent_s >= 5
-        help_ = "The track holds silence: a muted microphone, or a wrong input? The encoder's mixer must move."
-        return Step("sound", "Sound", "problem" if long else "waiting", "silence" if long else "listening", help_)
+    if facts.silent_s >= 5:
+        return Step("sound", "Sound", "problem", "silence", "A muted microphone or a wrong input at the encoder?")
+    if level is None or level < SILENT_DB:
+        return Step("sound", "Sound", "waiting", "listening", "Its level is known once it is on air.")
     return Step("sound", "Sound", "ok", f"{level:.0f} dB".replace("-", "−"))
 
 

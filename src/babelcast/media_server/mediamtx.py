@@ -163,7 +163,8 @@ async def read_version(binary: Path) -> str:
     except OSError as error:
         raise MediaServerError(f"{binary} can't be run: {error.strerror}", retryable=False) from error
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), 5.0)
+        async with asyncio.timeout(5.0):
+            output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()

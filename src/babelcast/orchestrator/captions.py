@@ -126,7 +126,8 @@ class Captions:
             after_ms = max([after_ms, *(round((zero_s + cue.start_s) * 1_000) for cue in due)])
             yield [_event(cue, zero_s) for cue in due]
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), _POLL_S)
+                async with asyncio.timeout(_POLL_S):
+                    await self._closing.wait()
 
 
 def _event(cue: Cue, zero_s: float) -> bytes:

@@ -218,7 +218,8 @@ class EgressProcess:
                     return
             rotate_log(self._folder / "egress.log", self._policy.log_limit)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._policy.poll_s if answered else 0.05)
+                async with asyncio.timeout(self._policy.poll_s if answered else 0.05):
+                    await self._news.wait()
 
     async def _exchange(self, client: EgressClient) -> None:
         report = await client.report()

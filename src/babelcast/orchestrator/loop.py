@@ -129,7 +129,8 @@ class ReconcileLoop:
             self._metrics.rounds.labels(result).inc()
             await asyncio.sleep(MIN_ROUND_S)  # a flood of events is one wake-up
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._poll_s)
+                async with asyncio.timeout(self._poll_s):
+                    await self._wake.wait()
 
     async def _round(self) -> str:
         known = await self._look()

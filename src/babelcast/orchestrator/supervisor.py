@@ -181,12 +181,14 @@ class SupervisedWorker:
         self._state = "stopping"
         self._process.terminate()
         try:
-            await asyncio.wait_for(self._gone.wait(), grace_s)
+            async with asyncio.timeout(grace_s):
+                await self._gone.wait()
         except TimeoutError:
             log.warning("worker did not end within %g s and is killed", grace_s, extra=self._ids())
             self._process.kill()
             try:
-                await asyncio.wait_for(self._gone.wait(), KILLED_WITHIN_S)
+                async with asyncio.timeout(KILLED_WITHIN_S):
+                    await self._gone.wait()
             except TimeoutError:
                 log.error("worker can't be killed: the system holds it", extra=self._ids())
 

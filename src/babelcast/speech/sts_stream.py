@@ -192,7 +192,8 @@ class StsStreamSession:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(self._socket.close(), _CLOSE_TIMEOUT_S)
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._socket.close()
         self._events.push(ClosedEvent("finished", "closed by us", retryable=False))
 
     async def _send_frames(self) -> None:
@@ -338,7 +339,8 @@ class StsStreamBackend:
             self._cut_off.pop(target, None)
         except BaseException:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(socket.close(), _CLOSE_TIMEOUT_S)
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await socket.close()
             raise
         session.start()
         return session

@@ -179,7 +179,8 @@ class Service:
         self.metrics.draining.set(1)
         await asyncio.gather(*(stream.going_away(deadline_s) for stream in list(self.streams)))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), deadline_s)
+            async with asyncio.timeout(deadline_s):
+                await self._empty.wait()
         if self.streams and deadline_s:
             log.warning("%d sessions are still open after %.1f s", len(self.streams), deadline_s)
 

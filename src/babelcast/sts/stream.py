@@ -154,7 +154,8 @@ class Stream:
 
     async def _receive_start(self) -> Start:
         try:
-            text = await asyncio.wait_for(self._socket.receive_text(), _START_TIMEOUT_S)
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                text = await self._socket.receive_text()
         except TimeoutError as error:
             raise SpeechError("no start message", code="deadline") from error
         except KeyError as error:
@@ -215,7 +216,8 @@ class Stream:
         """Ends the session when it is told to, or when it has lasted long enough."""
         limit_s = self._service.limits.session_s
         try:
-            await asyncio.wait_for(self._told_to_end.wait(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._told_to_end.wait()
         except TimeoutError:
             await self.going_away(_GRACE_S)
             await asyncio.sleep(_GRACE_S)

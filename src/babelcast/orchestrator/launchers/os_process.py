@@ -106,12 +106,14 @@ class OsProcess:
         somebody else waits for."""
         self.terminate()
         try:
-            await asyncio.wait_for(self.wait(), grace_s)
+            async with asyncio.timeout(grace_s):
+                await self.wait()
             return False
         except TimeoutError:
             self.kill()
         try:
-            await asyncio.wait_for(self.wait(), KILLED_WITHIN_S)
+            async with asyncio.timeout(KILLED_WITHIN_S):
+                await self.wait()
         except TimeoutError:
             log.error("a process can't be killed: the system holds it", extra={"pid": self.pid})
         return True
