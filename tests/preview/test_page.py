@@ -117,6 +117,8 @@ async def _viewers(found: Site, count: int) -> bool:
 async def test_it_goes_live_by_itself_and_back(tmp_path: Path) -> None:
     async with _scene(tmp_path) as scene:
         page = await scene.watching()
+        goodbyes: list[int] = []
+        page.on("response", lambda each: goodbyes.append(each.status) if each.request.method == "DELETE" else None)
         message = await until_told(page, "placeholder")
         assert IN in message["reason"]
         for _ in range(2):
@@ -124,6 +126,7 @@ async def test_it_goes_live_by_itself_and_back(tmp_path: Path) -> None:
                 await until_told(page, "live")
                 await _plays(page)
             await until_told(page, "placeholder")
+        assert goodbyes == [], "nobody says goodbye to a session that the server has ended"
 
 
 async def test_a_stream_that_ends_while_the_page_joins_is_no_error(tmp_path: Path) -> None:

@@ -154,21 +154,30 @@ async def test_paths_are_kept_ready(tmp_path: Path) -> None:
             await until(live, "played, although nobody has looked")
 
 
-async def test_the_process_is_there_soon_after_the_first_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_process_is_there_before_the_first_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths_module, "_READY_S", 0.1)
-    monkeypatch.setattr(paths_module, "_AFTER_A_START_S", 0.1)
     async with (
         relay_site(tmp_path) as (relay, site),
         contextlib.aclosing(RelayClient(relay.api_url, relay.rtmp_url)) as server,
         ServerPaths(server).kept_ready(site.process, playing=False),
     ):
+        await until(lambda: site.process.pid, "a process, although nothing is on air")
+        assert (await site.process.status()).channels == (), "and it plays nothing"
+
+
+async def test_the_process_waits_for_a_worker_that_has_just_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths_module, "_AFTER_A_START_S", 1.0)
+    async with (
+        relay_site(tmp_path) as (relay, site),
+        contextlib.aclosing(RelayClient(relay.api_url, relay.rtmp_url)) as server,
+        publishing(f"{relay.rtmp_url}/{IN}"),
+        ServerPaths(server).kept_ready(site.process, playing=False),
+    ):
         await asyncio.sleep(0.5)
-        assert site.process.pid is None, "nothing is on air"
-        async with publishing(f"{relay.rtmp_url}/{IN}"):
-            await until(lambda: site.process.pid, "a process, although nobody has looked")
-            assert (await site.process.status()).channels == (), "and it plays nothing"
+        assert site.process.pid is None, "the worker needs the processor more"
+        await until(lambda: site.process.pid, "a process, although nobody has looked")
 
 
 async def test_the_page_has_its_path_played_before_it_asks_where_it_may_be_watched(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ BRIDGE = "bridge"
 _BROWSER_CODECS = frozenset({"H264", "VP8", "VP9", "AV1", "Opus", "G711", "G722"})
 _READY_S = 3.0
 _AFTER_A_START_S = 10.0
-"""A worker that has just started needs the processor more, and so does the spare one after it."""
+"""A worker that has just started needs the processor more, and so does the spare one after it. Where nothing is on air
+at two looks, nobody does."""
 
 
 class ServerPaths:
@@ -44,8 +45,9 @@ class ServerPaths:
 
     @contextlib.asynccontextmanager
     async def kept_ready(self, process: PreviewProcess, *, playing: bool) -> AsyncIterator[None]:
-        """Inside, the preview process is there from the first published path on: somebody will want to see it.
-        ``playing``: every path that is published, and that we would show, is also played all the time."""
+        """Inside, the preview process is there before somebody wants to see something, which is when loading it would
+        be waited for. ``playing``: every path that is published, and that we would show, is also played all the time.
+        """
         task = asyncio.create_task(self._keep_ready(process, playing), name="previews kept ready")
         try:
             yield
@@ -54,12 +56,14 @@ class ServerPaths:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _keep_ready(self, process: PreviewProcess, playing: bool) -> None:
+        idle = False
         while True:
             try:
                 online = [info for info in await self._server.list_paths() if info.online]
-                if online and not playing:
-                    await asyncio.sleep(_AFTER_A_START_S)
+                if not playing and (online or idle):
+                    await asyncio.sleep(_AFTER_A_START_S if online else 0)
                     return process.warm()
+                idle = not online
                 for info in online:
                     found = await self.find(info.name)
                     if found is not None and found.url is not None and found.whep_url is None:

@@ -27,7 +27,7 @@ _ARGUMENTS = (
     *("-v", "error", "-nostdin", "-max_alloc", str(512 << 20)),
     # no look-ahead: what must be known of the stream is in its header (nobuffer would throw the first key picture away)
     *("-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0"),
-    *("-threads", "1", "-f", "flv", "-i", "pipe:0", "-an", "-copyts", "-vsync", "passthrough"),
+    *("-threads", "1", "-f", "flv", "-i", "pipe:0", "-an", "-copyts", "-fps_mode", "passthrough"),
     *("-vf", f"scale=-2:'min({HEIGHT},trunc(ih/2)*2)':flags=fast_bilinear,format=yuv420p"),
     *("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "baseline", "-threads", "1"),
     *("-crf", "24", "-maxrate", "1500k", "-bufsize", "1500k", "-g", "50", "-bf", "0"),

@@ -90,13 +90,12 @@ class Previews:
         viewer = Viewer(self._settings.ice_servers, handshake_s=self._handshake_s)
         name = secrets.token_urlsafe(16)
         answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._viewers[name] = asyncio.create_task(
-            self._attend(name, viewer, watched, offer.sdp, answered), name="preview viewer"
-        )
+        attending = asyncio.create_task(self._attend(name, viewer, watched, offer.sdp, answered), name="preview viewer")
+        self._viewers[name] = attending
         try:
             return Answer(id=name, sdp=await answered)
         except asyncio.CancelledError:  # whoever asked is gone, and so is the viewer
-            self._viewers[name].cancel()
+            attending.cancel()
             raise
 
     def end(self, name: str) -> None:

@@ -152,7 +152,20 @@ async def _last_picture(folder: Path, width: int, height: int, group: bytes) -> 
     fit = ",".join([*_fit(width, height), "format=yuv420p"])
     decode = ["-max_pixels", _MAX_PIXELS, "-f", "h264", "-i", "pipe:0"]
     await run_ffmpeg(
-        [*decode, "-vf", fit, "-vsync", "passthrough", "-c:v", "rawvideo", "-f", "image2", "-update", "1", "last.yuv"],
+        [
+            *decode,
+            "-vf",
+            fit,
+            "-fps_mode",
+            "passthrough",
+            "-c:v",
+            "rawvideo",
+            "-f",
+            "image2",
+            "-update",
+            "1",
+            "last.yuv",
+        ],
         folder,
         feed=group,
         timeout_s=_TIMEOUT_S,

@@ -101,7 +101,7 @@ export class Session {
   /** Leave. `unloading`: the page goes away, and nothing can be waited for. */
   close(unloading = false) {
     const peer = this.#peer;
-    if (!this.#location) return peer.close();
+    if (!this.#location || this.#hungUp()) return peer.close(); // the server has forgotten this viewer by itself
     const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
     const told = fetch(this.#location, { method: "DELETE", headers, keepalive: true }).catch(() => {});
     this.#location = null;
