@@ -2,7 +2,7 @@
 
 import { attr, h, icon, setIcon, text } from "./dom.js";
 import { say } from "./dialogs.js";
-import { FADER_OFF, MODES, clock, dbToGain, gainToDb, seconds } from "./format.js";
+import { FADER_OFF, MODES, changeInWords, clock, dbToGain, gainToDb, seconds } from "./format.js";
 
 const OTHERS = ["ducked", "background", "silence"];
 const CALM_MS = 250;
@@ -155,7 +155,7 @@ export function makeMix(page) {
       delay.update(controls.delay_s);
       const moving = stream.delay.now !== undefined && Math.abs(stream.delay.now - controls.delay_s) > 0.05;
       if (document.activeElement !== fallback && fallback.value !== controls.fallback) fallback.value = controls.fallback;
-      const latest = stream.changed ? `${clock(stream.changed.at_s)} ${stream.changed.by}: ${stream.changed.what}` : "As the config has it";
+      const latest = stream.changed ? `${clock(stream.changed.at_s)} ${stream.changed.by}: ${changeInWords(stream.changed.what)}` : "As the config has it";
       text(changed, !live ? "" : moving ? `The delay is ${seconds(stream.delay.now)}, on its way to ${seconds(controls.delay_s)}` : latest);
       attr(changed, "data-moving", live && moving);
       attr(changed, "title", changed.textContent);

@@ -73,3 +73,8 @@ export const MODES = {
   repeat: "Last dub again",
   silence: "Silence",
 };
+
+/** What the log says of a change, as an operator says it. */
+export function changeInWords(what) {
+  return what.replace(/\bforce (\w+)/g, (_, mode) => (mode === "none" ? "back to dub" : `${(MODES[mode] ?? mode).toLowerCase()} on air`));
+}

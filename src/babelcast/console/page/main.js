@@ -167,7 +167,7 @@ function render() {
     for (const name of ["headline", "way", "facts", "air", "mix", "destinations", "worker", "transcript"]) parts[name].update(state);
   }
   const names = Object.entries(state.server.operators ?? {}).flatMap(([name, count]) => Array(count).fill(name));
-  text(others, names.length > 1 ? `${names.length} operators: ${[...new Set(names)].join(", ")}` : "");
+  text(others, names.length > 1 ? [`${names.length} operators`, [...new Set(names)].filter((name) => name !== "operator").join(", ")].filter(Boolean).join(": ") : "");
   attr(others, "title", others.textContent);
   text(you.lastChild, me.name || "Your name");
   show(newer, state.server.page !== VERSION);

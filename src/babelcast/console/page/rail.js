@@ -1,7 +1,7 @@
 // The left column: which streams there are, what wants attention, what happened.
 
 import { attr, h, icon, keyed, setIcon, show, text } from "./dom.js";
-import { clock, count, duration } from "./format.js";
+import { changeInWords, clock, count, duration } from "./format.js";
 import { ask } from "./net.js";
 
 export const TONE_ICON = { off: "off", busy: "busy", ok: "ok", notice: "hand", warning: "warn", alarm: "alarm" };
@@ -125,7 +125,7 @@ export function makeEvents() {
       update(event) {
         text(when, clock(event.at));
         text(what, `${event.stream}: ${KINDS[event.kind] ?? event.kind}`);
-        text(detail, PLAIN.has(event.kind) ? "" : event.detail.replace(/ \(revision \d+\)$/, ""));
+        text(detail, PLAIN.has(event.kind) ? "" : changeInWords(event.detail.replace(/ \(revision \d+\)$/, "")));
       },
     };
   };
