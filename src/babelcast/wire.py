@@ -9,7 +9,8 @@ WebSocket, ``/api/v1/sts/stream``: one session. Text messages are JSON, a union 
 Version 2 added several target languages, glossary terms and resumption; the service still speaks version 1 with clients
 that ask for it, and a client ignores members that it does not know.
 
-- Client → service: :class:`Start` first; then binary audio frames; :class:`Finish` when no more audio comes.
+- Client → service: :class:`Start` first; then binary audio frames, :class:`KeepAlive` where there is no audio for a
+  while; :class:`Finish` when no more audio comes.
 - Service → client: :class:`Ready` once; :class:`Partial`, :class:`Progress`, :class:`Segment` (each followed by
   its binary audio frames), :class:`Stats`, :class:`ErrorMessage`, :class:`GoingAway`; :class:`Finished` after
   the last segment.
@@ -180,6 +181,12 @@ class Finish(_Message):
     type: Literal["finish"] = "finish"
 
 
+class KeepAlive(_Message):
+    """The client is there, and has no sound now. Sent where :class:`Ready` has ``idle_s``."""
+
+    type: Literal["keep_alive"] = "keep_alive"
+
+
 class Target(_Answer):
     language: str
     voice: str
@@ -198,6 +205,8 @@ class Ready(_Answer):
     resume_token: str | None = None
     """Version 2: see :class:`Resume`. A secret of this session; it is good for a while after the connection is lost."""
     resume_s: float | None = None
+    idle_s: float | None = None
+    """Version 2: a session from which nothing comes for so long is ended."""
 
 
 class Partial(_Answer):
@@ -264,10 +273,10 @@ class Finished(_Answer):
     type: Literal["finished"] = "finished"
 
 
-ClientMessage = Annotated[Start | Finish, Field(discriminator="type")]
+ClientMessage = Annotated[Start | KeepAlive | Finish, Field(discriminator="type")]
 ServerMessage: TypeAlias = Ready | Partial | Segment | Progress | Stats | ErrorMessage | GoingAway | Finished
 
-client_message: TypeAdapter[Start | Finish] = TypeAdapter(ClientMessage)
+client_message: TypeAdapter[Start | KeepAlive | Finish] = TypeAdapter(ClientMessage)
 server_message: TypeAdapter[ServerMessage] = TypeAdapter(Annotated[ServerMessage, Field(discriminator="type")])
 
 

@@ -365,6 +365,44 @@ async def test_a_client_that_vanishes_frees_its_session(http: aiohttp.ClientSess
         await until(lambda: value("sts_closed_total", {"reason": "client_left"}) == 1)
 
 
+async def test_a_session_from_which_nothing_comes_is_ended_and_can_go_on(http: aiohttp.ClientSession) -> None:
+    service = Service(ToneEngine(), Limits(sessions=1, idle_s=0.4))
+    async with serving(service) as url:
+        async with http.ws_connect(url + STREAM_PATH, heartbeat=0.1) as ws:
+            await ws.send_str(start())
+            ready = await ws.receive_json()
+            assert ready["idle_s"] == 0.4
+            error = (await messages(ws))[-1]
+        assert (error["type"], error["code"], error["retryable"]) == ("error", "deadline", True)
+        assert error["message"] == "nothing came for 0.4 s; where there is no sound, send keep_alive"
+        assert ws.close_code == 1011
+        await until(lambda: not service.streams)
+        async with http.ws_connect(url + STREAM_PATH) as ws:
+            resume = {"token": ready["resume_token"], "answered_until_ns": 0, "next_sequence": 0}
+            await ws.send_str(start(resume=resume))
+            assert (await ws.receive_json())["session_id"] == ready["session_id"]
+            for _ in range(8):
+                await asyncio.sleep(0.1)
+                await ws.send_json({"type": "keep_alive"})
+            await talk(ws, sine(0.3) + silence(0.5))
+            await ws.send_str('{"type":"finish"}')
+            assert [each["type"] for each in await messages(ws)][-1] == "finished"
+
+
+async def test_the_worker_s_client_keeps_its_session_while_its_source_is_away() -> None:
+    service = Service(ToneEngine(), Limits(sessions=1, idle_s=0.6))
+    async with serving(service) as url, contextlib.aclosing(StsStreamBackend(url)) as backend:
+        session = await backend.open(SpeechTarget("s", "en", "es"))
+        async with contextlib.aclosing(session):
+            (member,) = service.streams
+            await asyncio.sleep(1.5)
+            for frame in frames(sine(0.3) + silence(0.5), 0):
+                await session.send(frame)
+            await session.finish()
+            spoken = [event async for event in session.events() if isinstance(event, SegmentEvent)]
+            assert len(spoken) == 1 and member.session_id == session.ready.session_id
+
+
 async def test_sockets_that_say_nothing_are_few(http: aiohttp.ClientSession) -> None:
     async with serving(Service(ToneEngine(), Limits(handshakes=1))) as url, http.ws_connect(url + STREAM_PATH):
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:

@@ -80,6 +80,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.FloatRange(min=0.1),
     help="Seconds of work done in a second, for admission. Default: the cores of this machine.",
 )
+@click.option(
+    "--idle",
+    "idle_s",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=1.0),
+    help="Seconds after which a session is ended from which nothing comes, neither sound nor keep_alive.",
+)
 @click.option("--max-session-hours", type=click.FloatRange(min=0.01), help="Longer sessions are asked to reconnect.")
 @click.option(
     "--drain",
@@ -111,6 +119,7 @@ def command(
     tokens: Path | None,
     max_sessions: int,
     capacity: float | None,
+    idle_s: float,
     max_session_hours: float | None,
     drain_s: float,
     tls_cert: Path | None,
@@ -154,7 +163,7 @@ def command(
             "(BABELCAST_STS_TOKEN, or --tokens FILE)",
             err=True,
         )
-    limits = Limits(sessions=max_sessions, capacity=capacity, session_s=session_s)
+    limits = Limits(sessions=max_sessions, capacity=capacity, idle_s=idle_s, session_s=session_s)
     if use_ray:
         serve_on_ray(
             engine_name,

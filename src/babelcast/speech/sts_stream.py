@@ -39,6 +39,9 @@ _MAX_SEGMENT_S = 60.0
 _BEYOND_NS = 5 * NS_PER_S
 """How far past what was sent a segment's source may end: a service may pad what it hears with silence."""
 _MAX_EVENTS = 256
+_ALIVE = 3
+"""So often the client says that it is there, in the time after which a service gives up one that says nothing."""
+_LEAST_ALIVE_S = 0.1
 _CUT_OFF = {"internal", "deadline"}
 """Codes of an end that the service did not mean: the connection was lost, or it says nothing any more."""
 
@@ -198,13 +201,24 @@ class StsStreamSession:
 
     async def _send_frames(self) -> None:
         try:
-            while frame := await self._queue.take():
+            while frame := await self._next_frame():
                 self._sent_since_answer = True
                 self._sent_until_ns = frame.end_ns
                 await self._socket.send_bytes(wire.SOURCE_FRAME.pack(frame.start_ns) + frame.pcm)
             await self._socket.send_str(wire.Finish().model_dump_json())
         except (aiohttp.ClientError, ConnectionError) as error:
             log.debug("sending ended: %s", error)  # the receiver learns the reason and says it
+
+    async def _next_frame(self) -> SpeechFrame | None:
+        """None at the end. A source that is away gives no sound, and the session is to be there when it is back."""
+        idle_s = self.ready.idle_s
+        every_s = None if idle_s is None else max(_LEAST_ALIVE_S, idle_s / _ALIVE)
+        while True:
+            try:
+                async with asyncio.timeout(every_s):
+                    return await self._queue.take()
+            except TimeoutError:
+                await self._socket.send_str(wire.KeepAlive().model_dump_json())
 
     async def _receive(self) -> None:
         closed = ClosedEvent("internal", "the connection to the speech service was lost", retryable=True)

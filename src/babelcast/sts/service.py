@@ -49,6 +49,8 @@ class Limits:
     service says that it is not well: whoever looks after it starts another one."""
     send_s: float = 5.0
     """A client that reads nothing for as long is closed."""
+    idle_s: float = 60.0
+    """A session from which nothing comes for so long, no sound and no KeepAlive, is ended: it holds a place."""
     session_s: float | None = None
     """A session that lasts longer is asked to go, and closed 10 s later."""
     capacity: float | None = None

@@ -18,6 +18,7 @@ from typing import cast, get_args
 import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
+from starlette.types import Message
 from starlette.websockets import WebSocketState
 
 from babelcast.errors import BabelcastError, SpeechError, SpeechUnavailableError
@@ -38,6 +39,7 @@ from babelcast.wire import (
     Finish,
     Finished,
     GoingAway,
+    KeepAlive,
     Partial,
     Progress,
     Ready,
@@ -64,7 +66,7 @@ _CLOSE_CODES: dict[str, int] = {
 }
 _MEANT = {1000, 1001}
 """Close codes of a client that goes by its own will and will not be back."""
-_NEWER = {"language", "speaker", "targets", "resume_token", "resume_s", "retry_after_s"}
+_NEWER = {"language", "speaker", "targets", "resume_token", "resume_s", "idle_s", "retry_after_s"}
 """Members that version 1 does not know."""
 
 ServerSent = Ready | Partial | Progress | Segment | Stats | ErrorMessage | GoingAway | Finished
@@ -188,6 +190,7 @@ class Stream:
                     targets=tuple(Target(language=t, voice=v) for t, v in zip(start.targets, voices, strict=True)),
                     resume_token=service.resumption.issue(self.session_id, self._client.name, self._stream_id),
                     resume_s=service.resumption.keep_s,
+                    idle_s=service.limits.idle_s,
                 )
             )
             await self._work_while_reading(session, inbox, start)
@@ -227,7 +230,7 @@ class Stream:
     async def _read(self, inbox: Inbox, rate: int) -> None:
         """Until Finish; raises WebSocketDisconnect or SpeechError."""
         while True:
-            message = await self._socket.receive()
+            message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1000))
             data = message.get("bytes")
@@ -239,11 +242,24 @@ class Stream:
                 inbox.put(source_ns, pcm)
                 self._client.check_audio(len(pcm) / 2 / rate)
                 self._received_ns = source_ns + samples_to_ns(len(pcm) // 2, rate)
-            elif isinstance(_parse(message.get("text") or ""), Finish):
+                continue
+            said = _parse(message.get("text") or "")
+            if isinstance(said, Finish):
                 inbox.end()
                 return
-            else:
+            if not isinstance(said, KeepAlive):
                 raise SpeechError("start comes once", code="bad_request")
+
+    async def _receive(self) -> Message:
+        """Raises SpeechUnavailableError where nothing comes."""
+        idle_s = self._service.limits.idle_s
+        try:
+            async with asyncio.timeout(idle_s):
+                return await self._socket.receive()
+        except TimeoutError as error:
+            raise SpeechUnavailableError(
+                f"nothing came for {idle_s:g} s; where there is no sound, send keep_alive", code="deadline"
+            ) from error
 
     async def _work(self, session: Session, inbox: Inbox, start: Start) -> None:
         stats_at = time.monotonic() + _STATS_S
@@ -355,7 +371,7 @@ def error_code(error: BabelcastError) -> ErrorCode:
     return "internal"
 
 
-def _parse(text: str) -> Start | Finish:
+def _parse(text: str) -> Start | KeepAlive | Finish:
     try:
         return client_message.validate_json(text)
     except ValidationError as error:
