@@ -59,6 +59,27 @@ def test_a_wrong_config_is_named_with_its_line(text: str, said: str, tmp_path: P
     assert line.startswith(f"babelcast: {tmp_path / 'c.yaml'}") and said in line
 
 
+@pytest.mark.parametrize(
+    ("argv", "status", "said"),
+    [
+        ("demo --report FILE/report", 1, "can't use FILE/report: not a directory"),
+        ("egress --folder FILE/egress", 1, "can't use FILE/egress: not a directory"),
+        ("preview --folder FOLDER", 1, "can't read FOLDER/settings.json: no such file or directory"),
+        ("orchestrator --media-server-api localhost:9997", 2, "--media-server-api: the address begins with http://"),
+        ("relay --host no-such-host.invalid --rtmp-port 0", 1, "for RTMP: "),
+    ],
+)
+def test_what_can_not_be_had_is_said_in_one_line(argv: str, status: int, said: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    places = {"FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path)}
+    for word, place in places.items():
+        argv, said = argv.replace(word, place), said.replace(word, place)
+    done = babelcast(*argv.split())
+    assert done.returncode == status
+    assert done.stderr.splitlines()[-1].startswith("babelcast: ") and said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr and "another program" not in done.stderr
+
+
 @pytest.mark.parametrize(("terminal", "expected"), [(True, "text"), (False, "json")])
 def test_log_lines_are_for_who_reads_them(terminal: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command()

@@ -81,3 +81,6 @@ def test_verify_says_what_is_wrong_and_how_to_mend_it(tmp_path: Path) -> None:
     (tmp_path / "a-model").mkdir()
     result = run(command, ["verify"])
     assert result.exit_code == 1 and "babelcast models pull a-model --again" in result.output
+    for name, hint in (("opus-mt-en-es", "babelcast models pull opus-mt-en-es"), ("nosuch", "babelcast models list")):
+        refused = run(command, ["verify", name])
+        assert isinstance(refused.exception, ConfigError) and refused.exception.hint == hint

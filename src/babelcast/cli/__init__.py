@@ -54,11 +54,17 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Entry point. Expected errors become one line and exit status 2 (bad setting) or 1."""
-    from babelcast.errors import ConfigError
+    """Entry point. Expected errors become one line and exit status 2 (bad setting) or 1; so does a file or a folder
+    that can't be had."""
+    from babelcast.errors import ConfigError, why
 
     try:
         return cli.main(args=args, prog_name="babelcast", standalone_mode=True)
     except BabelcastError as error:
         click.echo(f"babelcast: {error}", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        click.echo(f"babelcast: can't use {error.filename}: {why(error)}", err=True)
+        sys.exit(1)

@@ -67,9 +67,19 @@ class _Choices:
     type=click.FloatRange(MIN_DELAY_S, MAX_DELAY_S),
     help="Fixed delay in seconds.",
 )
-@click.option("--media-server", type=click.Choice(["auto", "mediamtx", "relay"]), default="auto", show_default=True)
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="error", show_default=True
+    "--media-server",
+    type=click.Choice(["auto", "mediamtx", "relay"]),
+    default="auto",
+    show_default=True,
+    help="auto: MediaMTX where it is here or can be had, else the embedded relay.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="error",
+    show_default=True,
+    help="The least severe level that is logged.",
 )
 @log_format_option
 @click.option("--strict", is_flag=True, help="End with status 3 when a figure is beyond its limit.")
@@ -113,6 +123,7 @@ def print_verdict(report: Report, folder: Path, console: Console) -> None:
 
 
 async def _demo(choices: _Choices, console: Console) -> Report:
+    choices.report.mkdir(parents=True, exist_ok=True)  # said now where it can't be, and not when all is over
     clip, seconds = choices.input, choices.seconds
     if clip is None:
         console.print(f"making the clip, {seconds:.0f} s of a football broadcast in English (once, then it is kept)")

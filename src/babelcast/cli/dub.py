@@ -24,16 +24,19 @@ _ENGINES = {"sts": "offline", "tone": "tone"}
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("output", metavar="OUT")
-@click.option("--source-language", default="en", show_default=True)
-@click.option("--target-language", default="es", show_default=True)
-@click.option("--voice")
-@click.option("--backend", type=click.Choice(["sts", "tone", "none"]), default="sts", show_default=True)
+@click.option("--source-language", default="en", show_default=True, help="What is spoken in IN.")
+@click.option("--target-language", default="es", show_default=True, help="What it is dubbed into.")
+@click.option("--voice", help="One of the speech service's voices (its /api/v1/sts/voices lists them).")
+@click.option(
+    "--backend", type=click.Choice(["sts", "tone", "none"]), default="sts", show_default=True, help="Who speaks."
+)
 @click.option("--sts-url", help="Base address of a speech service; without one, a local one is started for the job.")
 @click.option(
     "--separation",
     type=click.Choice(["auto", "neural", "centre", "spectral", "off"]),
     default="auto",
     show_default=True,
+    help="How the speech is taken out of the sound behind it.",
 )
 @click.option("--separation-model", help="For neural: an ONNX file, or a pulled model's name (babelcast models list).")
 @click.option(
@@ -45,7 +48,13 @@ _ENGINES = {"sts": "offline", "tone": "tone"}
 )
 @click.option("--bitrate", type=int, default=160_000, show_default=True, help="Bits per second of the AAC.")
 @click.option("--journal", "journal_dir", type=click.Path(path_type=Path), help="Folder for segments.<lang>.jsonl.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="error")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="error",
+    show_default=True,
+    help="The least severe level that is logged.",
+)
 def command(source: str, output: str, log_level: str, **options: Any) -> None:
     """Dub IN (a file or URL) into OUT (.mp4, .mkv, .mov, .flv, .ts): pictures untouched, as fast as the machine can."""
     from babelcast.telemetry.logs import setup_logging

@@ -140,8 +140,13 @@ async def _pull(model: Model, options: PullOptions) -> str:
 @click.argument("names", nargs=-1)
 def verify_command(names: tuple[str, ...]) -> None:
     """Read the models in the cache and compare them with the checksums of their pull. All, or those that are named."""
-    bad = 0
-    for name in names or pulled():
+    bad, here = 0, pulled()
+    for name in names:
+        if name not in here:
+            known = name in registry().models
+            hint = f"babelcast models pull {name}" if known else "babelcast models list"
+            raise ConfigError(f"there is no model {name!r} on this machine", hint=hint)
+    for name in names or here:
         try:
             problems = verify(cache_dir() / name)
         except OSError as error:

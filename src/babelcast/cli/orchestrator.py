@@ -62,6 +62,8 @@ def command(
     config = load_config(config_file) if config_file else Config()
     _check(config, config_file)
     api = media_server_api or config.mediamtx.api or DEFAULT_API
+    if not api.startswith(("http://", "https://")):
+        raise ConfigError("the address begins with http:// or https://", key="--media-server-api")
     state_dir = state_dir or config.state_dir or default_state_dir()
     orphans: OrphanPolicy = "adopt" if workers_at_exit == "keep" else "die"
     run_until_signalled(_serve(config, api, relay_rtmp, orphans, state_dir))

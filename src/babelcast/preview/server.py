@@ -23,7 +23,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from babelcast.control_socket import listening
-from babelcast.errors import LaunchError, PreviewError
+from babelcast.errors import LaunchError, PreviewError, why
 from babelcast.lock import held
 from babelcast.preview.channel import GRACE_S, Channel
 from babelcast.preview.network import announced, use_addresses
@@ -229,8 +229,10 @@ async def serve(folder: Path) -> None:
 def read_settings(folder: Path) -> PreviewSettings:
     try:
         return PreviewSettings.model_validate_json((folder / SETTINGS).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise LaunchError(f"no valid {SETTINGS} in {folder}: {type(error).__name__}", retryable=False) from None
+    except OSError as error:
+        raise LaunchError(f"can't read {folder / SETTINGS}: {why(error)}", retryable=False) from None
+    except ValidationError:
+        raise LaunchError(f"{folder / SETTINGS} is not what this version writes", retryable=False) from None
 
 
 async def _answered(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Self
 
 from aiohttp import web
 
-from babelcast.errors import MediaServerError
+from babelcast.errors import MediaServerError, why
 from babelcast.hosts import reachable
 from babelcast.media_server.relay.api import build_app
 from babelcast.media_server.relay.connection import Connection
@@ -121,7 +122,9 @@ async def _close_connections(paths: Paths) -> None:
 
 def _busy(what: str, host: str, port: int, error: OSError) -> MediaServerError:
     return MediaServerError(
-        f"the relay can't listen on {host}:{port} for {what}: {error.strerror or error}",
-        hint="another program has this port: choose another one, or 0 for a free one",
+        f"the relay can't listen on {host}:{port} for {what}: {why(error)}",
+        hint="another program has this port: choose another one, or 0 for a free one"
+        if error.errno == errno.EADDRINUSE
+        else None,
         retryable=False,
     )
