@@ -62,8 +62,9 @@ async def by_rest(url: str, fragments: int) -> list[float]:
     return spent
 
 
-async def by_websocket(url: str, fragments: int) -> list[float]:
-    """Seconds per segment, from the frame that completes it to its last sample here."""
+async def by_websocket(url: str, fragments: int, pause_s: float = PAUSE_S / 10) -> list[float]:
+    """Seconds per segment, from the frame that completes it to its last sample here. ``pause_s`` between frames, which
+    are 0.1 s long."""
     pcm = sound(FRAGMENT_S)
     start = {"type": "start", "stream_id": "bench", "source_language": "en", "target_language": "es"}
     spent, place = [], 0
@@ -72,10 +73,10 @@ async def by_websocket(url: str, fragments: int) -> list[float]:
         for _ in range(fragments):
             for offset in range(0, len(pcm), 2 * FRAME):
                 part = pcm[offset : offset + 2 * FRAME]
+                await asyncio.sleep(pause_s)
                 began = time.perf_counter()
                 await socket.send_bytes(SOURCE_FRAME.pack(samples_to_ns(place, RATE)) + part)
                 place += len(part) // 2
-                await asyncio.sleep(PAUSE_S / 10)
             spent.append(await _last_frame(socket) - began)
     return spent
 

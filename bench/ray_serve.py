@@ -27,11 +27,13 @@ from tests.sts.cluster.talk import Talk, talking
 from overhead import FRAGMENT_S, by_rest, by_websocket
 
 FRAGMENTS = 60
+LIVE_FRAGMENTS = 16
+LIVE_PAUSE_S = 0.1
 IDLE_S = 10.0
 SESSIONS = 8
 KILLS = 2
 NOTE = """
-Fragments follow each other at once here; a live session sends one in 1.5 s. The time without an answer is what a
+Fragments follow each other at once, but at a live session's pace: one in 1.5 s. The time without an answer is what a
 session waited beyond the rhythm of its sounds: half a second of it is the client's pause before it tries again."""
 Way = Callable[[str, int], Awaitable[list[float]]]
 WAYS: dict[str, Way] = {"REST": by_rest, "WebSocket": by_websocket}
@@ -61,6 +63,9 @@ async def overhead(url: str) -> dict[str, list[float]]:
         found[f"{name}, one client"] = await way(url, FRAGMENTS)
         several = await asyncio.gather(*(way(url, FRAGMENTS // 2) for _ in range(4)))
         found[f"{name}, four clients"] = [spent for each in several for spent in each]
+    for clients, number in (("one client", 1), ("four clients", 4)):
+        several = await asyncio.gather(*(by_websocket(url, LIVE_FRAGMENTS, LIVE_PAUSE_S) for _ in range(number)))
+        found[f"WebSocket at a live session's pace, {clients}"] = [spent for each in several for spent in each]
     return found
 
 
