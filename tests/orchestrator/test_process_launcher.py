@@ -223,6 +223,23 @@ async def test_a_worker_is_adopted_by_the_next_launcher(tmp_path: Path, workers:
     assert workers.pids() == []
 
 
+async def test_a_worker_whose_spec_can_not_be_read_is_not_left_to_itself(tmp_path: Path, workers: FakeWorkers) -> None:
+    first = launcher(tmp_path, workers, adopt=True)
+    async with first.running():
+        await first.ensure(spec(), 3)
+        before = await in_state(first, "running")
+    spec_file = tmp_path / "state" / "workers" / "a" / "3" / "spec.json"
+    spec_file.write_text(json.dumps(json.loads(spec_file.read_text()) | {"setting_of_another_version": 1}))
+    second = launcher(tmp_path, workers)
+    async with second.running():
+        after = await in_state(second, "running")
+        assert after.pid == before.pid and after.spec_hash != before.spec_hash, "it is replaced"
+        with pytest.raises(LaunchError):
+            await second.ensure(spec(), 4)
+        await second.stop("a", 5.0)
+        assert workers.pids() == []
+
+
 @pytest.mark.parametrize("left", [64, 0, None])
 async def test_an_adopted_worker_s_exit_status_is_what_it_left(
     tmp_path: Path, workers: FakeWorkers, left: int | None

@@ -99,6 +99,10 @@ class FailoverSession:
                 await slot.session.send(frame)
             except SpeechError as error:
                 log.debug("frame kept for the next backend: %s", error)
+            except Exception as error:  # a bug in a client: the next backend
+                log.exception("speech session failed", extra={"streamId": self._target.stream_id})
+                slot.closed = ClosedEvent("internal", f"the speech client failed: {error}", retryable=True)
+                self._wake.set()
 
     async def finish(self) -> None:
         self._finishing = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from babelcast.spec import BackendSpec
 from babelcast.speech.base import ClosedEvent, SpeechBackend, SpeechEvent, SpeechSession, SpeechTarget
 from babelcast.speech.cost import Budget
 from babelcast.units import NS_PER_S
+
+log = logging.getLogger(__name__)
 
 BUDGET_CODE = "budget"
 """``code`` where the cost ceiling is the reason."""
@@ -140,6 +143,11 @@ class Pool:
         except SpeechError as error:
             self._failed(index, error)
             raise
+        except Exception as error:  # a bug in this client is no reason to do without the others
+            log.exception("speech session failed", extra={"streamId": target.stream_id})
+            failed = SpeechUnavailableError(f"the speech client failed: {error}", code="internal")
+            self._failed(index, failed)
+            raise failed from error
         return Slot(index, session, self.clock.now_ns())
 
     def _failed(self, index: int, error: SpeechError) -> None:

@@ -31,6 +31,9 @@ OrphanPolicy = Literal["adopt", "die"]
 adopt: they go on, and the next orchestrator with the same state directory takes them over. die: they are stopped, and
 the kernel kills them should the orchestrator be killed (``up``, ``demo``)."""
 
+_UNKNOWN_SPEC = "written by another version"
+"""In the place of a spec's hash: it is none that anybody wants, so the worker is replaced."""
+
 WORKER_COMMAND = (sys.executable, "-m", "babelcast", "worker")
 
 
@@ -104,7 +107,7 @@ class ProcessLauncher:
             self._failed[spec.stream_id] = handle
             return handle
         log.info("worker started", extra={"streamId": spec.stream_id, "generation": generation, "pid": process.pid})
-        return self._supervise(folder, process, spec).handle
+        return self._supervise(folder, process, spec_hash(spec)).handle
 
     def _spawn(self, folder: WorkerFolder) -> OsProcess:
         spare = self._spare.take(folder.spec_file, folder.log_file) if self._spare is not None else None
@@ -144,9 +147,9 @@ class ProcessLauncher:
     def _folder(self, stream_id: str, generation: int) -> WorkerFolder:
         return WorkerFolder(self._root / stream_id / str(generation))
 
-    def _supervise(self, folder: WorkerFolder, process: OsProcess, spec: WorkerSpec) -> SupervisedWorker:
+    def _supervise(self, folder: WorkerFolder, process: OsProcess, hash_: str) -> SupervisedWorker:
         assert self._session is not None
-        worker = SupervisedWorker(folder, process, spec_hash(spec), self._session, self._policy, self._changed)
+        worker = SupervisedWorker(folder, process, hash_, self._session, self._policy, self._changed)
         worker.start()
         self._workers.setdefault(folder.stream_id, []).append(worker)
         return worker
@@ -164,17 +167,15 @@ class ProcessLauncher:
                 continue
             spec, launch = folder.read_spec(), folder.read_launch()
             process = OsProcess.adopt(*launch) if launch else None
-            if spec is not None and process is not None:
+            if process is not None:
                 log.info("worker adopted", extra={"streamId": folder.stream_id, "pid": process.pid})
-                self._supervise(folder, process, spec)
+                self._supervise(folder, process, spec_hash(spec) if spec is not None else _UNKNOWN_SPEC)
             elif spec is not None and launch is None and self._age_s(folder) < 2 * self._policy.start_timeout_s:
                 why = "it was started, and left no record"
                 lost += (Handle(folder.stream_id, folder.generation, spec_hash(spec), "lost", reason=why),)
             else:
                 self._log_end(folder, launch)
                 folder.mark_ended()
-                if process is not None:
-                    process.close()
         return lost
 
     def _log_end(self, folder: WorkerFolder, launch: tuple[int, float] | None) -> None:
