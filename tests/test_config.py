@@ -73,6 +73,21 @@ def test_an_error_names_the_line_and_the_key(text: str, line: int, key: str | No
     assert f"b.yaml:{line}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "listen: {api_host: 0.0.0.0}\napi_token: ${NO_SUCH_TOKEN:-}",
+        "api_token: ' '",
+        "api_token: secret-1\npreview: {token: ''}",
+        "audio: {host: 0.0.0.0, token: ''}",
+        "audio: {stream_token: ''}",
+    ],
+)
+def test_an_empty_token_opens_nothing_to_everybody(text: str) -> None:
+    with pytest.raises(ConfigError, match="is empty: give a secret, or leave it out"):
+        parse_config(text, environment={})
+
+
 def test_a_secret_never_shows_in_an_error() -> None:
     text = "streams:\n  a:\n    destinations:\n      - {name: x, url: 'ftp://h', key: '${KEY}'}\n"
     with pytest.raises(ConfigError) as caught:

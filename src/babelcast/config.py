@@ -24,6 +24,7 @@ from babelcast.spec import (
     SeparationMode,
     SourceLossSpec,
     StreamId,
+    Token,
 )
 
 MediaServerChoice = Literal["auto", "mediamtx", "relay"]
@@ -232,9 +233,9 @@ class Audio(_Section):
 
     host: str = "127.0.0.1"
     port: Port = 9000
-    token: SecretStr | None = None
+    token: Token | None = None
     """Asked of everybody but listeners."""
-    stream_token: SecretStr | None = None
+    stream_token: Token | None = None
     """Asked of listeners."""
 
     @model_validator(mode="after")
@@ -266,7 +267,7 @@ class Config(_Section):
     openai: OpenAi = OpenAi()
     bridge: Bridge = Bridge()
     audio: Audio | None = None
-    api_token: SecretStr | None = None
+    api_token: Token | None = None
     state_dir: Path | None = None
     """Where the state database and the workers' files live; ``~/.local/state/babelcast`` by default."""
     limits: Limits = Limits()

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_serializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_serializer
 
 from babelcast.errors import ControlsError
 
@@ -18,6 +18,15 @@ STREAM_ID_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 _OUTPUT_PATH = re.compile(rf"live/{STREAM_ID_PATTERN}/out(/[A-Za-z0-9-]+)?")
 _INGEST_PATH = re.compile(rf"live/({STREAM_ID_PATTERN})/in")
 
+
+def _not_empty(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().strip():
+        raise ValueError("is empty: give a secret, or leave it out")
+    return secret
+
+
+Token = Annotated[SecretStr, AfterValidator(_not_empty)]
+"""What callers must show. An empty one would let everybody in who shows none."""
 StreamId = Annotated[str, Field(pattern=rf"^{STREAM_ID_PATTERN}$")]
 LanguageTag = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 BackendKind = Literal["sts", "tone", "gemini-live", "openai-realtime", "none"]

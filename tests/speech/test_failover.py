@@ -406,9 +406,9 @@ def test_a_client_with_a_bug_is_left_for_the_next_one_as_one_that_fails() -> Non
     take = run([Member(a), Member(b)], [], 20.0)
     who = voices(take)
     assert "-" not in who and who[-1] == "b" and not take.lost
-    a, b = ToldBackend("a"), ToldBackend("b")
-    a.bug = ZeroDivisionError("oops")
-    take = run([Member(a), Member(b)], [], 10.0)
+    broken, b = ToldBackend("a"), ToldBackend("b")
+    broken.bug = ZeroDivisionError("oops")
+    take = run([Member(broken), Member(b)], [], 10.0)
     assert voices(take) == ["b"] * 10
     reason = next(e.reason for e in take.events if isinstance(e, BackendEvent))
     assert reason == "the speech client failed: oops"

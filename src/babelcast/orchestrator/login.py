@@ -78,7 +78,7 @@ class Login:
         self.tries = Tries(now)
 
     def is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), self._token)
+        return bool(given) and hmac.compare_digest(given.encode(), self._token)
 
     def cookie(self) -> str:
         """A new session's."""

@@ -17,6 +17,8 @@ from pydantic import (
     field_validator,
 )
 
+from babelcast.spec import Token
+
 PAGE = "/preview"
 """Where the page is mounted; assets and paths are below it."""
 API = "/api/v1/preview"
@@ -63,7 +65,7 @@ class IceServer(_Section):
 
 
 class PreviewSettings(_Section):
-    token: SecretStr | None = Field(default=None, exclude=True)
+    token: Token | None = Field(default=None, exclude=True)
     """Lets its holder watch previews and nothing else. The process needs none, so it is not written for it."""
     frame_ancestors: OneOrMany = ("'self'",)
     """Origins whose pages may embed the preview (the CSP directive of that name); ``*`` for any."""
