@@ -228,6 +228,17 @@ async def test_several_streams_and_languages_and_the_bridge() -> None:
         await expect(page.locator(".headline-name")).to_have_text("press-conference")
 
 
+async def test_on_a_phone_what_is_chosen_is_in_sight_and_alarms_come_after_it() -> None:
+    source = FakeSource()
+    several(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, f"{url}/#~bridge", "Ana", size=(390, 844)) as page:
+            await expect(page.locator(".bridge-stage h1")).to_have_text("The bridge is live")
+            await expect(page.locator(".streams a[aria-current]")).to_be_in_viewport(ratio=1)
+            tops = [await page.locator(each).bounding_box() for each in (".bridge-stage h1", ".alarms-card")]
+            assert tops[0] and tops[1] and tops[0]["y"] < tops[1]["y"]
+
+
 async def test_a_fader_moves_the_stream_it_was_moved_for() -> None:
     """Also where another one is chosen before it has come to rest."""
     source = FakeSource()

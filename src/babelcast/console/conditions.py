@@ -182,9 +182,9 @@ def _sound(facts: Facts) -> Iterator[Condition]:
 _CAUSES: dict[str, tuple[Severity, str, str]] = {
     "closed": (
         "alarm",
-        "The speech service does not answer",
-        "It is tried again by itself. Look whether it runs (babelcast doctor) and whether speech.url and its token are "
-        "right",
+        "The speech service can't be used now",
+        "It is tried again by itself. Look whether it runs (babelcast doctor), whether speech.url and its token are "
+        "right, and whether it has room for one more",
     ),
     "breaker": (
         "alarm",

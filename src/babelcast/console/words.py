@@ -30,7 +30,7 @@ _STAND_INS = {
     None: "viewers still see what came before",  # by the delay
 }
 _WHY = {
-    "closed": "the speech service does not answer",
+    "closed": "the speech service can't be used now",
     "breaker": "the speech service fails; it is tried again",
     "late": "the dub comes too late",
     "lost": "this part was lost on its way",
@@ -78,7 +78,7 @@ def headline(facts: Facts) -> Headline:
             Headline("busy", "Starting", "a few seconds") if starting else Headline("alarm", "No answer", "the worker")
         )
     if status.source_loss is not None:
-        return Headline("busy", "Source back", f"on air within the delay; until then {_STAND_INS[status.source_loss]}")
+        return Headline("busy", "Source back", f"on air soon; {_STAND_INS[status.source_loss]}")
     if not any(target.published_seconds > 0 for target in facts.targets):
         return Headline("busy", "Filling the delay", f"on air {status.controls.delay_s:g} s after the first picture")
     return _on_air(facts)
@@ -176,7 +176,7 @@ def _speech(facts: Facts) -> Step:
     down = next((target for target in facts.targets if target.backend_state in ("retrying", "unsupported")), None)
     if down is not None:
         text = f"not into {down.language}" if down.backend_state == "unsupported" else "no service"
-        return Step("speech", "Speech", "problem", text, down.last_error or "The speech service does not answer.")
+        return Step("speech", "Speech", "problem", text, down.last_error or "The speech service can't be used now.")
     if facts.recognised is not None:
         return Step("speech", "Speech", "ok", "recognised")
     return Step(

@@ -47,14 +47,14 @@ export function makeBridge(page) {
       start.disabled = running || down;
       restart.disabled = stop.disabled = !running;
       const there = running && state.server.preview;
-      preview.update(there ? "bridge" : null, running ? "No preview is served here" : "Nothing to see while it is stopped", "what it sends now");
+      preview.update(there ? "bridge" : null, there ? "" : running ? "No preview is served here" : "Nothing to see while it is stopped", "what it sends now");
       reasons.replaceChildren(...(bridge.reasons ?? []).map((reason) => h("li", {}, reason)));
       show(reasons, (bridge.reasons ?? []).length > 0);
       const { source, sound, encoder } = bridge;
       const rows = down ? facts.map(() => [DASH, []]) : [
         [source.state, [bitrate(source.kbps), source.reconnects ? count(source.reconnects, "reconnect") : "", source.last_error ?? source.url ?? ""]],
-        [sound.state, [sound.source, sound.last_error ?? ""]],
-        [encoder.name ?? DASH, [encoder.dropped ? `${encoder.dropped} dropped` : "", encoder.duplicated ? `${encoder.duplicated} duplicated` : ""]],
+        [sound.state === "input" ? "the source's" : sound.state, [sound.source === "input" ? "" : sound.source, sound.last_error ?? ""]],
+        [encoder.name ?? DASH, [encoder.dropped ? `${count(encoder.dropped, "picture")} left out` : "", encoder.duplicated ? `${count(encoder.duplicated, "picture")} shown twice` : ""]],
         [bitrate(encoder.kbps), [`${number(encoder.fps, 1)} pictures a second`]],
       ];
       rows.forEach(([value, more], index) => {

@@ -29,6 +29,7 @@ export function makeStreams(page) {
       },
     };
   };
+  let inSight = null;
   return {
     node,
     update(state) {
@@ -44,6 +45,9 @@ export function makeStreams(page) {
       }
       items.push(["~new", { name: "Connect an encoder", title: "address and key", tone: "quiet", icon: "plus", alarms: 0 }]);
       keyed(list, items, item);
+      const shown = list.querySelector("[aria-current]");
+      if (shown && inSight !== page.view) list.scrollLeft = shown.offsetLeft - list.offsetLeft; // on a phone they are in a row
+      inSight = page.view;
     },
   };
 }

@@ -156,7 +156,7 @@ export function makeWorker(page) {
       const join = (...parts) => parts.filter(Boolean).join(" · ");
       text(first, join(`Worker ${worker.generation || ""}`, worker.megabytes && `${worker.megabytes} MB`, stream.separation && `separation ${stream.separation}`));
       text(more, join(source.video, source.audio) || "no source");
-      attr(more, "title", more.textContent);
+      for (const line of [first, more]) attr(line, "title", line.textContent);
       restart.disabled = source.state === "off";
     },
   };
