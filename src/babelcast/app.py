@@ -243,7 +243,10 @@ async def _bridge_and_its_sound(
         if config.audio is not None:
             say("starting the audio endpoint")
             url = speech.get("sts") or speech.get("tone") or config.speech.url
-            await stack.enter_async_context(_audio(config.audio, url, config.speech.token, launch).running())
+            port = config.audio.port or free_port(config.audio.host)
+            at = f"http://{reachable(config.audio.host)}:{port}"
+            await stack.enter_async_context(_audio(config.audio, at, url, config.speech.token, launch).running())
+            say(f"audio endpoint: push to {at}/ingest, listen at {at}/stream")
         if config.bridge.env_file is not None:
             assert bridge is not None
             say("starting the media bridge")
@@ -251,17 +254,15 @@ async def _bridge_and_its_sound(
         yield
 
 
-def _audio(settings: Audio, speech_url: str | None, speech_token: SecretStr | None, launch: Launch) -> Child:
-    port = settings.port or free_port(settings.host)
+def _audio(settings: Audio, at: str, speech_url: str | None, speech_token: SecretStr | None, launch: Launch) -> Child:
     secrets = {
         "AUDIO_TOKEN": settings.token,
         "AUDIO_STREAM_TOKEN": settings.stream_token,
         "AUDIO_STS_TOKEN": speech_token,
     }
     env = {name: secret.get_secret_value() if secret else "" for name, secret in secrets.items()}
-    argv = ["audio", "--host", settings.host, "--port", str(port)]
-    health_url = f"http://{reachable(settings.host)}:{port}/healthz"
-    return _our_child("audio endpoint", argv, health_url, launch, env | {"AUDIO_STS_URL": speech_url or ""})
+    argv = ["audio", "--host", settings.host, "--port", at.rpartition(":")[2]]
+    return _our_child("audio endpoint", argv, f"{at}/healthz", launch, env | {"AUDIO_STS_URL": speech_url or ""})
 
 
 def _bridge(env_file: Path, address: BridgeAddress, launch: Launch) -> Child:

@@ -134,10 +134,10 @@ async def test_a_file_of_ones_own_without_ffmpeg(short_clip: Path, monkeypatch: 
 def test_the_page_stands_alone_and_escapes_what_was_said(tmp_path: Path, short_clip: Path) -> None:
     inputs = make_inputs(tmp_path, short_clip, Flaws(missing=(1,)))
     report, evidence = measure(inputs)
-    first = report.segments[0].model_copy(update={"transcript": "<script>alert(1)</script>"})
+    first = report.segments[0].model_copy(update={"transcript": "<script>alert(1)</script>", "source_start_s": -0.04})
     report = report.model_copy(update={"segments": (first, *report.segments[1:])})
     html = page(report, evidence, caption_texts(report))
-    assert "<script" not in html and "&lt;script&gt;" in html
+    assert "<script" not in html and "&lt;script&gt;" in html and "−0.0" not in html
     assert "http:" not in html.replace("http://www.w3.org", "") and "https:" not in html
     assert html.count("<svg") == 5 and html.count("data:image/jpeg") == 2 and html.count("data:text/vtt") == 2
     assert "Not dubbed: 2. It is a beautiful night" in html and "✗ missed" in html

@@ -27,6 +27,7 @@ async def test_srt_to_bridge_to_dub(tmp_path: Path) -> None:
     }
     env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     async with up(tmp_path, text) as running:
+        assert f"audio endpoint: push to {audio}/ingest" in running.program.text
 
         async def live() -> bool:
             view = await running.get("/api/v1/bridge")

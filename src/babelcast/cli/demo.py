@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -134,9 +135,10 @@ async def _demo(choices: _Choices, console: Console) -> Report:
         async with third_party() as platform:
             state = Path(folder)
             launch = Launch(state / "state", journal_dir=state / "journal")
-            async with running(_config(choices, platform), launch, console.print) as app:
-                console.print(f"on air: {app.publish_url(STREAM_ID)} → {platform.url}", soft_wrap=True)
-                console.print(f"the operator's page, while it runs: {app.api_url}/", soft_wrap=True)
+            say = functools.partial(console.print, soft_wrap=True, markup=False)
+            async with running(_config(choices, platform), launch, say) as app:
+                say(f"on air: {app.publish_url(STREAM_ID)} → {platform.url}")
+                say(f"the operator's page, while it runs: {app.api_url}/")
                 return await run_demo(app, _options(choices, clip, seconds, platform, launch, console))
 
 

@@ -181,8 +181,8 @@ def _segments(report: Report) -> str:
     ]
     missing = f'<p class="note">Not dubbed: {escape("; ".join(undubbed))}</p>' if undubbed else ""
     lines = "".join(
-        f'<tr><td class="n">{index}</td><td>{escape(row.text)}</td><td class="n">{row.start_s:.1f}–{row.end_s:.1f} s'
-        f"</td><td>{_fate(row)}</td></tr>"
+        f'<tr><td class="n">{index}</td><td>{escape(row.text)}</td>'
+        f'<td class="n">{_number(row.start_s, 1)}–{_number(row.end_s, 1, " s")}</td><td>{_fate(row)}</td></tr>'
         for index, row in enumerate(report.sentence_rows, 1)
     )
     said = (
@@ -207,7 +207,7 @@ def _segment_row(row: SegmentRow) -> str:
     heard = _where(row)
     offset = "–" if row.offset_s is None else f"{round(row.offset_s, 2) + 0.0:+.2f} s".replace("-", "−")
     cells = (
-        ("source", f"{row.source_start_s:.1f} s".replace("-", "−")),
+        ("source", _number(row.source_start_s, 1, " s")),
         ("dub", heard),
         ("lag", f"{row.lag_s:.1f} s"),
         ("offset", offset),
