@@ -72,6 +72,33 @@ async def test_an_encoder_that_is_not_there_is_named() -> None:
         assert status["state"] == "failed" and "h264_nosuch" in status["last_error"]
 
 
+async def test_what_is_on_air_goes_on_where_new_settings_can_not_be_had_here(tmp_path: Path) -> None:
+    """An encoder that is not there, or no picture at all, ended the show."""
+    file = tmp_path / "media.env"
+    file.write_text("# ours\nSLATE_TEXT=soon\n")
+    async with _api(file) as api:
+        assert (await api.post("/api/streaming/start")).status == 200
+        for wrong, status, said in (
+            ("VIDEO_ENCODER=h264_nosuch", 503, "h264_nosuch"),
+            ("SLATE=off", 422, "SRT_URL: there is no source"),
+        ):
+            name, _, value = wrong.partition("=")
+            answer = await api.patch("/api/streaming/config", json={name: value})
+            assert answer.status == status and said in (await answer.json())["detail"]
+            assert file.read_text() == "# ours\nSLATE_TEXT=soon\n", "as it was"
+            for order in ("reload", "restart"):
+                file.write_text(f"{wrong}\n")
+                answer = await api.post(f"/api/streaming/{order}")
+                assert answer.status == status and said in (await answer.json())["detail"]
+                shown = await (await api.get("/api/streaming/status")).json()
+                assert shown["state"] in ("waiting", "slate") and said in shown["settings_error"]
+            file.write_text("# ours\nSLATE_TEXT=soon\n")
+        config = await (await api.get("/api/streaming/config")).json()
+        assert (config["VIDEO_ENCODER"], config["SLATE"]) == ("x264", "on")
+        assert (await api.post("/api/streaming/reload")).status == 200
+        assert (await (await api.get("/api/streaming/status")).json())["settings_error"] is None
+
+
 async def test_what_could_not_be_started_is_started_by_the_setting_that_mends_it(tmp_path: Path) -> None:
     file = tmp_path / "media.env"
     file.touch()

@@ -55,7 +55,7 @@ class Recorder:
             wanted = self._wanted
             self._changed.clear()
             self.state = "off" if wanted is None else "connecting"
-            self.files = self.bytes = 0
+            self.files, self.bytes, self.last_error = 0, 0, None
             recording = asyncio.create_task(self._record_forever(wanted)) if wanted else None
             try:
                 await self._changed.wait()

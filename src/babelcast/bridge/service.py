@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,7 +27,7 @@ from babelcast.egress.status import DestinationStatus
 from babelcast.egress.wire import Delivery, SlateSpec
 from babelcast.errors import BabelcastError, ConfigError
 from babelcast.media_server.relay.server import Relay
-from babelcast.slate.silence import silence_aac
+from babelcast.slate.silence import SilenceAac, silence_aac
 from babelcast.telemetry.redact import redact
 
 log = logging.getLogger(__name__)
@@ -55,9 +56,9 @@ class SettingsFile:
         """Raises ConfigError."""
         return load(self._environ, self.path)
 
-    def change(self, values: Mapping[str, str | None]) -> None:
+    def change(self, values: Mapping[str, str | None]) -> Callable[[], None]:
         """Write them into the file (None takes a line out), other lines and comments untouched. The whole is checked
-        first: raises ConfigError, and nothing is written then."""
+        first: raises ConfigError, and nothing is written then. Returns its undo."""
         if self.path is None:
             raise ConfigError("the bridge has no settings file", hint="start it with --env-file")
         for name, value in values.items():
@@ -65,20 +66,30 @@ class SettingsFile:
                 raise ConfigError("there is no such setting", key=name)
             if value is not None and (not value.isprintable() or value[:1] in ("'", '"') or value != value.strip()):
                 raise ConfigError("the value can't be written as one line", key=name)
-        lines = read_env_file(self.path).splitlines() if self.path.exists() else []
+        before = read_env_file(self.path) if self.path.exists() else ""
         gone = {*values, *(ALIASES if any(values.get(name) is not None for name in ALIASES) else ())}
-        kept = [line for line in lines if line.strip().removeprefix("export ").partition("=")[0].strip() not in gone]
+        kept = [
+            line
+            for line in before.splitlines()
+            if line.strip().removeprefix("export ").partition("=")[0].strip() not in gone
+        ]
         text = "".join(f"{line}\n" for line in [*kept, *(f"{n}={v}" for n, v in values.items() if v is not None)])
         load(self._environ, self.path, text)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-                out.write(text)
-            os.replace(temporary, self.path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise ConfigError(f"can't write it: {error.strerror}", file=str(self.path)) from None
+        _write(self.path, text)
+        return functools.partial(_write, self.path, before)
+
+
+def _write(path: Path, text: str) -> None:
+    """For its owner alone. Raises ConfigError."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+            out.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise ConfigError(f"can't write it: {error.strerror}", file=str(path)) from None
 
 
 def deliveries(settings: BridgeSettings, feed_url: str) -> tuple[Delivery, ...]:
@@ -183,12 +194,17 @@ class Bridge:
 
     async def restart(self) -> None:
         """With the settings as they are now. Destinations get new sessions. Raises as :meth:`start`; it goes on with
-        the earlier settings where the new ones are wrong."""
+        the earlier settings where the new ones are wrong, or can't be had here."""
         async with self._lock:
+            before = self.settings
             self._read()
+            if self._task is None:
+                await self._start()
+                return
+            able = await self._able_or_as(before)
             self._fleet.want(())
             await self._end_programme()
-            await self._start()
+            self._begin(*able)
 
     async def reload(self) -> None:
         """Read the settings again; touch only what they change. Raises ConfigError: nothing is changed then."""
@@ -196,11 +212,16 @@ class Bridge:
             await self._reload()
 
     async def change(self, values: Mapping[str, str | None]) -> None:
-        """Write into the settings file, then :meth:`reload`. Raises ConfigError: nothing is changed then."""
+        """Write into the settings file, then :meth:`reload`. Raises as it does: nothing is changed then."""
         async with self._lock:
-            await asyncio.to_thread(self._file.change, values)
+            undo = await asyncio.to_thread(self._file.change, values)
+            try:
+                await self._reload()
+            except BabelcastError:
+                if self._task is not None:
+                    await asyncio.to_thread(undo)
+                raise
             log.info("settings changed: %s", ", ".join(sorted(values)))
-            await self._reload()
 
     async def _reload(self) -> None:
         before = self.settings
@@ -210,46 +231,67 @@ class Bridge:
             return
         if self._task is None:
             return
-        self._fleet.want(deliveries(self.settings, self._feed_url))
-        self.recorder.use(recording_of(self.settings))
         sound = self.settings.audio_source.get_secret_value()
         mapped = (sound == "input") != (before.audio_source.get_secret_value() == "input")
         if mapped or any(getattr(before, name) != getattr(self.settings, name) for name in _PROGRAMME_FIELDS):
+            able = await self._able_or_as(before)
             await self._end_programme()
-            await self._start()
+            self._begin(*able)
+            return
+        self._fleet.want(deliveries(self.settings, self._feed_url))
+        self.recorder.use(recording_of(self.settings))
         self.sound.use(sound)
 
     def _read(self) -> None:
         try:
             self.settings = self._file.load()
         except ConfigError as error:
-            self._settings_error = redact(str(error))
-            self.events.put("settings", {"error": self._settings_error})
+            self._refused(error)
             raise
         self._settings_error = None
         self.events.put("settings", {"error": None})
+
+    def _refused(self, error: BabelcastError) -> None:
+        self._settings_error = redact(str(error))
+        self.events.put("settings", {"error": self._settings_error})
+
+    async def _able(self) -> tuple[str, SilenceAac]:
+        """What the settings need, tried out. Raises ConfigError or MissingDependencyError."""
+        if self.settings.source_url is None and self.settings.slate == "off":
+            raise ConfigError("there is no source", key="SRT_URL", hint="set SRT_URL or SOURCE_URL")
+        return await choose_encoder(self.settings.video_encoder), await silence_aac()
+
+    async def _able_or_as(self, before: BridgeSettings) -> tuple[str, SilenceAac]:
+        """The same while a programme is on air: where it can't be, that one goes on with the settings ``before``."""
+        try:
+            return await self._able()
+        except BabelcastError as error:
+            self.settings = before
+            self._refused(error)
+            raise
 
     async def _start(self) -> None:
         self._starting, self._failed, self._last_error = True, False, None
         self._tick()
         try:
-            if self.settings.source_url is None and self.settings.slate == "off":
-                raise ConfigError("there is no source", key="SRT_URL", hint="set SRT_URL or SOURCE_URL")
-            self._encoder = await choose_encoder(self.settings.video_encoder)
-            silence = await silence_aac()
+            able = await self._able()
         except BabelcastError as error:
             self._starting, self._failed, self._last_error = False, True, redact(str(error))
             self._tick()
             raise
         finally:
             self._starting = False
-        programme = Programme(self.settings, self._encoder, self.sound, silence, self._feed_url, self.events.put)
+        self._begin(*able)
+
+    def _begin(self, encoder: str, silence: SilenceAac) -> None:
+        self._encoder = encoder
+        programme = Programme(self.settings, encoder, self.sound, silence, self._feed_url, self.events.put)
         self._programme = programme
         self._task = asyncio.create_task(programme.run(), name="bridge programme")
         self.sound.use(self.settings.audio_source.get_secret_value())
         self._fleet.want(deliveries(self.settings, self._feed_url))
         self.recorder.use(recording_of(self.settings))
-        log.info("started with %s", self._encoder)
+        log.info("started with %s", encoder)
         if self.settings.source_url is None:
             log.warning("no source is set (SRT_URL): only the slate is sent")
         if not deliveries(self.settings, self._feed_url):
