@@ -243,12 +243,13 @@ class _Connection(asyncio.Protocol):
         publishes = self.protocol.publishes
         self.protocol.end()
         self._flush()
-        if publishes and transport.can_write_eof() and not transport.is_closing():
-            transport.write_eof()
-            transport.resume_reading()
-        else:
-            transport.close()
         try:
+            if publishes and transport.can_write_eof() and not transport.is_closing():
+                with contextlib.suppress(OSError):  # it is gone; asyncio hears of it later
+                    transport.write_eof()
+                transport.resume_reading()
+            else:
+                transport.close()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._closed.wait()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import aiohttp
@@ -312,6 +314,25 @@ async def test_reader_behind_that_still_talks_gets_the_end_of_the_stream(relay: 
         received = await slow.drain()
         assert await closed_by_peer(slow.reader)
     assert plain(received[3:]) == plain(sent)
+
+
+async def test_reader_that_is_gone_already_keeps_no_other_from_its_end(
+    relay: Relay, server: MediaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who hangs up at once, having heard of the end, can be gone before the relay has closed its side."""
+    url = f"{relay.rtmp_url}/{PATH}"
+    async with Peer.open(url) as one, Peer.open(url) as other:
+        async with RtmpClient.connect(url) as publisher:
+            await publisher.publish()
+            await one.play()
+            await other.play()
+            await send(publisher, *HEADERS, key_frame(0))
+            await until_online(server, PATH)
+            gone = Mock(side_effect=OSError(errno.ENOTCONN, "Transport endpoint is not connected"))
+            monkeypatch.setattr(type(one.writer.transport), "write_eof", gone)
+        for reader in (one, other):
+            assert plain(await reader.drain()) == plain([*HEADERS, key_frame(0)])
+            assert await closed_by_peer(reader.reader)
 
 
 async def test_reader_that_takes_nothing_is_cut_off() -> None:

@@ -181,9 +181,13 @@ class Connection(asyncio.Protocol):
             return
         self._leave()
         self._closing = True
+        self._heard_at = time.monotonic()
         if not self._transport.is_closing():
-            self._transport.write_eof()
-            self._transport.resume_reading()
+            try:
+                self._transport.write_eof()
+                self._transport.resume_reading()
+            except OSError:  # it is gone; asyncio hears of it later
+                self._transport.abort()
 
     def abort(self) -> None:
         if self._transport is not None:
