@@ -105,6 +105,7 @@ async def test_a_running_stream_shows_what_its_worker_says(client: Client, serve
         ("POST", "/api/v1/streams/show/restart", 409),
         ("POST", "/api/v1/streams/show/destinations/nowhere/start", 404),
         ("GET", "/api/v1/events?limit=100000", 422),
+        ("GET", "/api/v1/events?after=18446744073709551616", 422),
         ("GET", "/nothing/here", 404),
         ("DELETE", "/healthz", 405),
         ("POST", "/v1/media/events/exploded", 422),

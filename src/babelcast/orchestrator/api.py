@@ -21,6 +21,9 @@ Name = Annotated[str, Path(max_length=63, description="destination")]
 Tail = Annotated[int, Query(ge=1, le=5000)]
 Who = Annotated[str, Depends(who)]
 
+MOST_ID = 2**53
+"""No database and no browser counts further."""
+
 
 class Service(Protocol):
     """Implemented by service.Orchestrator."""
@@ -80,7 +83,7 @@ def _streams(service: Service) -> APIRouter:
         return await service.views.stream(stream_id)
 
     @router.get("/{stream_id}/segments", summary="Dubbed segments: times, both texts, lag")
-    async def segments(stream_id: Id, after: Annotated[int, Query(ge=-1)] = -1) -> list[SegmentEntry]:
+    async def segments(stream_id: Id, after: Annotated[int, Query(ge=-1, le=MOST_ID)] = -1) -> list[SegmentEntry]:
         _known(service, stream_id)
         found = await service.views.segments(stream_id, after)
         if found is None:
@@ -196,7 +199,7 @@ def _service(service: Service) -> APIRouter:
     @router.get("/api/v1/events", summary="What happened, oldest first")
     async def events(
         stream: Annotated[str | None, Query(max_length=63)] = None,
-        after: Annotated[int, Query(ge=0)] = 0,
+        after: Annotated[int, Query(ge=0, le=MOST_ID)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     ) -> list[EventView]:
         return await service.events(stream, after, limit)
