@@ -88,6 +88,12 @@ def test_an_empty_token_opens_nothing_to_everybody(text: str) -> None:
         parse_config(text, environment={})
 
 
+@pytest.mark.parametrize("text", ["defaults: &all\n  mix: *all\n", "a: " + "[" * 2_000])
+def test_what_has_no_bottom_is_said_and_is_no_traceback(text: str) -> None:
+    with pytest.raises(ConfigError, match="nested too deeply, or within itself"):
+        parse_config(text)
+
+
 def test_a_secret_never_shows_in_an_error() -> None:
     text = "streams:\n  a:\n    destinations:\n      - {name: x, url: 'ftp://h', key: '${KEY}'}\n"
     with pytest.raises(ConfigError) as caught:

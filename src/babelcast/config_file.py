@@ -90,6 +90,8 @@ def _parse_yaml(text: str, file: str, environment: Mapping[str, str]) -> _Docume
         raise ConfigError(f"not valid YAML: {error.problem}", file=file, line=line) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {error}", file=file) from error
+    except RecursionError:
+        raise ConfigError("nested too deeply, or within itself", file=file) from None
     return document
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from babelcast.egress.client import EgressClient
 from babelcast.egress.wire import Delivery
 from babelcast.media_server.relay.server import Relay
 from babelcast.media_server.relay.settings import RelaySettings
@@ -100,6 +101,23 @@ async def test_it_starts_when_there_is_something_to_send_and_tells_no_key(rig: R
         await eventually(lambda: rig.third.sessions[0].said_goodbye, "a goodbye")
         assert made.pid == pid
     assert start_time(pid) is None
+
+
+async def test_a_bug_on_the_way_ends_no_talk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rig.egress() as made:
+        made.want([rig.delivery()])
+        pid = await rig.supplied(made)
+        with monkeypatch.context() as patched:
+
+            def buggy(self: EgressClient) -> None:
+                raise ZeroDivisionError("oops")
+
+            patched.setattr(EgressClient, "report", buggy)
+            await eventually(lambda: made.error is not None, "it is said")
+        await eventually(lambda: made.error is None, "it goes on")
+        made.want([])
+        await eventually(lambda: rig.third.sessions[0].said_goodbye, "a goodbye")
+        assert made.pid == pid
 
 
 async def test_the_next_orchestrator_adopts_it_and_the_destination_notices_nothing(rig: Rig) -> None:

@@ -394,7 +394,9 @@ async def test_no_secret_gets_out(rig: Rig, caplog: pytest.LogCaptureFixture) ->
     assert [secret for secret in SECRETS if secret in text] == []
 
 
-async def test_a_database_that_fails_keeps_no_stream_off_the_air(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_fails_keeps_no_stream_off_the_air(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def full_disk(*_: object) -> None:
         raise sa.exc.OperationalError("INSERT", {}, Exception("disk is full"))
 
@@ -402,7 +404,10 @@ async def test_a_database_that_fails_keeps_no_stream_off_the_air(rig: Rig, monke
     monkeypatch.setattr(Store, "save_stream", full_disk)
     async with rig.run():
         rig.server.publish("show")
-        await rig.pid()
+        pid = await rig.pid()
+        assert (await rig.request("POST", "/api/v1/streams/show/restart"))[0] == 202
+        await rig.pid(other_than=pid)
+        assert "restart_requested is in no list of events" in caplog.text and "disk is full" in caplog.text
         rig.server.unpublish("show")
         await rig.until("offline")
 

@@ -202,6 +202,26 @@ async def test_a_model_that_does_not_load_is_the_reason_not_the_port(caplog: pyt
     assert "Traceback" not in caplog.text
 
 
+async def test_a_bug_while_the_next_session_is_made_ready_is_said(
+    http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Buggy(ToneEngine):
+        loads = 0
+
+        def preload(self) -> None:
+            self.loads += 1
+            if self.loads > 2:  # not the service's own
+                raise ZeroDivisionError("oops")
+
+    async with serving(Service(Buggy())) as url, http.ws_connect(url + STREAM_PATH) as ws:
+        await ws.send_json({"type": "start", "stream_id": "s", "source_language": "en", "target_language": "es"})
+        assert (await ws.receive_json())["type"] == "ready"
+        async with asyncio.timeout(5):
+            while "oops" not in caplog.text:
+                await asyncio.sleep(0.02)
+    assert "preloading failed" in caplog.text
+
+
 async def test_openapi_metrics_health_and_docs_without_a_cdn(url: str, http: aiohttp.ClientSession) -> None:
     async with http.get(url + "/openapi.json") as answer:
         api = await answer.json()

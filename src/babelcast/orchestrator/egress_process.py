@@ -26,6 +26,7 @@ from babelcast.orchestrator.launchers.folder import rotate_log
 from babelcast.orchestrator.launchers.os_process import OsProcess
 from babelcast.orchestrator.launchers.process import OrphanPolicy
 from babelcast.process import how_it_ended
+from babelcast.telemetry.logs import RateLimited
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class EgressProcess:
         self._task: asyncio.Task[None] | None = None
         self._leaving = False
         self._error: str | None = None
+        self._trouble = RateLimited(10.0)
 
     @property
     def error(self) -> str | None:
@@ -193,8 +195,6 @@ class EgressProcess:
         finally:
             talk.cancel()
             await asyncio.gather(talk, return_exceptions=True)
-            if not talk.cancelled() and talk.exception() is not None:
-                log.error("the talk with egress failed", exc_info=talk.exception())
         self._process = None
         if not self._leaving:
             why = "is gone" if status is None else how_it_ended(status)
@@ -216,6 +216,10 @@ class EgressProcess:
                     log.error("egress has not answered for %.0f s and is killed", silent_s)
                     process.kill()
                     return
+            except Exception:  # a bug here must not leave the destinations as they are for ever
+                self._note_error("the egress process can't be spoken to; the log has it")
+                if self._trouble.ready() is not None:
+                    log.exception("the talk with egress failed; it is tried again")
             rotate_log(self._folder / "egress.log", self._policy.log_limit)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._policy.poll_s if answered else 0.05):

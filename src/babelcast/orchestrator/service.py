@@ -38,7 +38,7 @@ from babelcast.orchestrator.loop import ReconcileLoop
 from babelcast.orchestrator.metrics import Metrics
 from babelcast.orchestrator.preview import ServerPaths
 from babelcast.orchestrator.reconcile import Policy, Rng
-from babelcast.orchestrator.store import AsyncStore, Store
+from babelcast.orchestrator.store import AsyncStore, EventKind, Store
 from babelcast.orchestrator.views import EventView, Views
 from babelcast.preview.process import PreviewProcess
 from babelcast.preview.routes import preview_router
@@ -193,13 +193,17 @@ class Orchestrator:
     async def restart(self, stream_id: str, who: str) -> None:
         """Replace the worker. ``who``, here and below: the operator's name, for the events."""
         self._loop.restart(stream_id)
-        with contextlib.suppress(BabelcastError):  # a full disk must not keep an operator from the air
-            await self._store.call(Store.add_event, "restart_requested", stream_id, f"{who}: restart")
+        await self._note("restart_requested", stream_id, f"{who}: restart")
 
     async def _bridge_ordered(self, order: Order, who: str) -> None:
-        with contextlib.suppress(BabelcastError):
-            await self._store.call(Store.add_event, "bridge_ordered", "bridge", f"{who}: {order}")
+        await self._note("bridge_ordered", "bridge", f"{who}: {order}")
         self._watch.poke()
+
+    async def _note(self, kind: EventKind, stream_id: str, detail: str) -> None:
+        try:
+            await self._store.call(Store.add_event, kind, stream_id, detail)
+        except BabelcastError as error:  # a full disk must not keep an operator from the air
+            log.error("%s is in no list of events: %s", kind, error, extra={"streamId": stream_id})
 
     async def choose_destination(self, stream_id: str, name: str, enabled: bool, who: str) -> None:
         """Start or stop sending to a destination; outlives a restart. Raises BabelcastError where it is so now, and

@@ -212,6 +212,8 @@ class Service:
                 await self.run(self.engine.preload)
             except BabelcastError as error:
                 log.warning("preloading failed: %s", error)
+            except Exception:
+                log.exception("preloading failed")
 
         task = asyncio.create_task(preload(), name="preload")
         self._preloads.add(task)
