@@ -92,7 +92,7 @@ async def test_ctrl_c_in_the_middle(tmp_path: Path, cache: Path) -> None:
         await until(lambda: running.processes("babelcast worker"), "a worker")
         status, stop_s = await running.interrupt()
         await running.all_gone(1)
-    assert status == 130, running.text
+    assert status == 130 and running.lines[-1] == "babelcast: stopped; there is no report", running.text
     assert stop_s < 5
     assert "Traceback" not in running.text and "Error" not in running.text, running.text
     assert not list(tmp_path.glob("babelcast-demo-*")) and not list(tmp_path.glob("report/.work"))

@@ -105,6 +105,7 @@ def command(
     console = Console(highlight=False)
     report = run_until_signalled(_demo(choices, console))
     if report is None:
+        click.echo("babelcast: stopped; there is no report", err=True)
         sys.exit(130)
     print_verdict(report, report_dir, console)
     sys.exit(3 if strict and not report.passed else 0)
@@ -124,13 +125,13 @@ def print_verdict(report: Report, folder: Path, console: Console) -> None:
 
 
 async def _demo(choices: _Choices, console: Console) -> Report:
-    choices.report.mkdir(parents=True, exist_ok=True)  # said now where it can't be, and not when all is over
     clip, seconds = choices.input, choices.seconds
+    if clip is not None:
+        seconds = await check_input(clip) or seconds
+    choices.report.mkdir(parents=True, exist_ok=True)  # said now where it can't be, and not when all is over
     if clip is None:
         console.print(f"making the clip, {seconds:.0f} s of a football broadcast in English (once, then it is kept)")
         clip = await asyncio.to_thread(cached_clip, seconds)
-    else:
-        seconds = await check_input(clip) or seconds
     with tempfile.TemporaryDirectory(prefix="babelcast-demo-") as folder:
         async with third_party() as platform:
             state = Path(folder)
