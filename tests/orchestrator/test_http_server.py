@@ -49,7 +49,7 @@ def reader(port: int) -> Iterator[socket.socket]:
         yield client
 
 
-@pytest.mark.parametrize(("every_s", "size"), [(0.05, 100), (0.0, 1 << 20)], ids=["few bytes", "all that it takes"])
+@pytest.mark.parametrize(("every_s", "size"), [(0.01, 20_000), (0.0, 1 << 20)], ids=["bit by bit", "all that it takes"])
 async def test_a_listener_that_reads_nothing_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, every_s: float, size: int
 ) -> None:
@@ -69,9 +69,11 @@ async def test_one_that_closes_is_noticed_at_once_though_nothing_is_said() -> No
         await eventually(lambda: feed.listeners == 0, "it is gone", timeout_s=3)
 
 
-async def test_the_second_part_of_an_answer_does_not_wait_for_the_first_one_s_acknowledgement() -> None:
+async def test_connections_have_what_the_kernel_is_to_do() -> None:
+    """No answer's second part waits for its first part's acknowledgement; a machine that is gone is noticed."""
     with contextlib.closing(http_server._listen("127.0.0.1", 0, "listen.api")) as listener:
         with socket.create_connection(listener.getsockname()):
             accepted, _ = await asyncio.to_thread(listener.accept)
             with accepted:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000

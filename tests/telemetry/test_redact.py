@@ -26,6 +26,15 @@ pytestmark = pytest.mark.unit
         ("srt://h:9000?passphrase=secret12345&mode=caller", "srt://h:9000?passphrase=***&mode=caller"),
         ("http://127.0.0.1:8080/x?token=t", "http://127.0.0.1:8080/x?token=***"),
         ("rtmp://[::1]:1935/live2/k", "rtmp://[::1]:1935/live2/***"),
+        ("https://gw/v1?api_key=s&x=1&access_token=t", "https://gw/v1?api_key=***&x=1&access_token=***"),
+        (
+            "https://s3/in.mp4?X-Amz-Credential=AK&X-Amz-Signature=s",
+            "https://s3/in.mp4?X-Amz-Credential=***&X-Amz-Signature=***",
+        ),
+        (
+            "https://cdn/a?client-secret=s&sig=s&auth=s&keyframe=2",
+            "https://cdn/a?client-secret=***&sig=***&auth=***&keyframe=2",
+        ),
         ("rtmp://host:notaport/app/key", "***"),
     ],
 )

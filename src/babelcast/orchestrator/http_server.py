@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from babelcast.errors import BabelcastError, ConfigError, why
+from babelcast.stalled import CutsStalled
 
 GONE_AFTER_S = 30.0
-"""A listener of a feed that takes nothing for so long, or whose machine is gone, is cut off by the system: in a quarter
-of an hour otherwise, or never."""
+"""A listener of a feed whose machine is gone, or that takes nothing for so long, is cut off: in a quarter of an hour
+otherwise, or never."""
+_SEND_BUFFER = 128 << 10
+"""In the kernel, where a feed would go on for an hour before anybody sees that nobody takes it."""
 
 
 class _Server(uvicorn.Server):
@@ -29,9 +34,14 @@ async def serving(app: FastAPI, host: str, port: int, *, key: str = "listen.api"
 
     Listens from entry on. On exit answers in progress get 1 s. ConfigError when the address can't be had.
     """
+
+    class Protocol(CutsStalled, AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+        patience_s = GONE_AFTER_S
+
     server = _Server(
         uvicorn.Config(
             app,
+            http=Protocol,
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -62,7 +72,10 @@ def _listen(host: str, port: int, key: str) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=128)
         # asyncio does it for sockets that it makes itself; head and body are two writes: 40 ms an answer without
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(GONE_AFTER_S * 1e3))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        if sys.platform == "linux":
+            # a machine that is gone, or most of those that take nothing: the kernel may still take all of a thin feed
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(GONE_AFTER_S * 1e3))
         return listener
     except OSError as error:
         raise ConfigError(

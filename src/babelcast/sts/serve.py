@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from babelcast.errors import BabelcastError, ConfigError
+from babelcast.stalled import CutsStalled
 from babelcast.sts.app import create_app
 from babelcast.sts.service import Service
 
@@ -26,30 +27,6 @@ _LAST_WORDS_S = 3.0
 class Tls:
     cert: Path
     key: Path
-
-
-class _Socket(WebSocketsSansIOProtocol):
-    """Cuts the connection to a client that does not read: closing alone would wait for it to take what is buffered."""
-
-    patience_s = 8.0
-    _stalled: asyncio.TimerHandle | None = None
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stalled = self._stalled or self.loop.call_later(self.patience_s, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        self._flowing()
-        super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._flowing()
-        super().connection_lost(exc)
-
-    def _flowing(self) -> None:
-        if self._stalled:
-            self._stalled.cancel()
-            self._stalled = None
 
 
 class _Server(uvicorn.Server):
@@ -83,7 +60,7 @@ class _Server(uvicorn.Server):
 
 
 def _config(service: Service, host: str, port: int, tls: Tls | None) -> uvicorn.Config:
-    class Socket(_Socket):  # uvicorn makes them, so the setting is the class's
+    class Socket(CutsStalled, WebSocketsSansIOProtocol):  # uvicorn makes them, so the setting is the class's
         patience_s = service.limits.send_s + _LAST_WORDS_S
 
     return uvicorn.Config(

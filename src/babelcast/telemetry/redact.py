@@ -8,18 +8,11 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 MASK = "***"
 _LOCAL_PATH = re.compile(r"/?live/[a-z0-9][a-z0-9_-]{0,62}/(in|out(/[A-Za-z0-9-]+)?)")
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>|\]]+", re.IGNORECASE)
-_SECRET_NAMES = {
-    "pass",
-    "password",
-    "passphrase",
-    "token",
-    "key",
-    "streamkey",
-    "secret",
-    "user",
-    "streamid",
-    "jwt",
-}
+_SECRET_NAME = re.compile(
+    r"user|username|streamid|jwt|auth|authorization|pwd|sig|.*(pass|passwd|password|passphrase|token|key|secret|signature"
+    r"|credential|credentials)"
+)
+"""Of a query's values; as it is without dashes and underscores: ``api_key``, ``X-Amz-Signature``."""
 _RTMP = {"rtmp", "rtmps", "rtmpt", "rtmpte"}
 _BEARER = re.compile(r"\b(Bearer)\s+[A-Za-z0-9._~+/=-]+", re.IGNORECASE)
 
@@ -41,7 +34,7 @@ def redact_url(url: str) -> str:
     user = f"{MASK}@" if parts.username or parts.password else ""
     all_secret = parts.scheme.lower() in _RTMP
     query = "&".join(
-        f"{quote(name)}={MASK if name.lower() in _SECRET_NAMES or (all_secret and value) else quote(value)}"
+        f"{quote(name)}={MASK if _is_secret(name) or (all_secret and value) else quote(value)}"
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     )
     return (
@@ -49,6 +42,10 @@ def redact_url(url: str) -> str:
         + (f"?{query}" if query else "")
         + (f"#{MASK}" if parts.fragment else "")
     )
+
+
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.fullmatch(name.lower().replace("-", "").replace("_", "")) is not None
 
 
 def _redact_path(parts: SplitResult) -> str:
