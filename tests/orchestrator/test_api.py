@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -80,6 +81,7 @@ async def test_a_running_stream_shows_what_its_worker_says(client: Client, serve
         _, view = await client("GET", "/api/v1/streams/show")
         if view["state"] == "running" and view["status"]:
             break
+        await asyncio.sleep(0.05)
     assert view["status"]["state"] == "live"
     assert view["status"]["targets"][0]["dub_lag_s"] == 2.5
     assert view["warnings"] == ["the source is mono"]
