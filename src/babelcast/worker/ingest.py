@@ -32,8 +32,10 @@ _PCM_FRAME_BYTES = 4
 _SAME_PLACE_NS = 500 * NS_PER_MS
 _SAME_PICTURE_NS = 5 * NS_PER_MS
 _IDLE_NS = 5 * NS_PER_S
-_REJOIN_PAUSE_NS = NS_PER_S
-_REJOIN_ATTEMPTS = 5
+_REJOIN_PAUSE_NS = 250 * NS_PER_MS
+_REJOIN_ATTEMPTS = 40
+"""As long as a group of pictures lasts. In short pauses: after a wrap there is no sound before the next group that a
+fresh connection begins with."""
 _SILENCE = bytes(480 * _PCM_FRAME_BYTES)
 _SILENT_TRACK_NS = 3 * NS_PER_S
 _FILE_WINDOW_NS = 30 * NS_PER_S
