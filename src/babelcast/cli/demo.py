@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from babelcast.app import Launch, running
-from babelcast.cli.options import log_format_option
+from babelcast.cli.options import log_format_option, quiet_log_level_option
 from babelcast.cli.running import run_until_signalled
 from babelcast.config import Config, Destination, Listen, MediaServerChoice, StreamConfig, StreamSettings
 from babelcast.demo.clip import cached_clip
@@ -75,13 +75,7 @@ class _Choices:
     show_default=True,
     help="auto: MediaMTX where it is here or can be had, else the embedded relay.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="error",
-    show_default=True,
-    help="The least severe level that is logged.",
-)
+@quiet_log_level_option
 @log_format_option
 @click.option("--strict", is_flag=True, help="End with status 3 when a figure is beyond its limit.")
 def command(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from babelcast.cli.options import quiet_log_level_option
 from babelcast.errors import ConfigError, IngestError, PublishError
 
 if TYPE_CHECKING:
@@ -48,13 +49,7 @@ _ENGINES = {"sts": "offline", "tone": "tone"}
 )
 @click.option("--bitrate", type=int, default=160_000, show_default=True, help="Bits per second of the AAC.")
 @click.option("--journal", "journal_dir", type=click.Path(path_type=Path), help="Folder for segments.<lang>.jsonl.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="error",
-    show_default=True,
-    help="The least severe level that is logged.",
-)
+@quiet_log_level_option
 def command(source: str, output: str, log_level: str, **options: Any) -> None:
     """Dub IN (a file or URL) into OUT (.mp4, .mkv, .mov, .flv, .ts): pictures untouched, as fast as the machine can."""
     from babelcast.telemetry.logs import setup_logging

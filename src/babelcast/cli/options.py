@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -42,13 +44,20 @@ log_format_option = click.option(
     help="How log lines look; auto: text on a terminal, else JSON.",
 )
 
-log_level_option = click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="The least severe level that is logged.",
-)
+
+def _log_level(default: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default=default,
+        show_default=True,
+        help="The least severe level that is logged.",
+    )
+
+
+log_level_option = _log_level("info")
+quiet_log_level_option = _log_level("error")
+"""For a command that tells people what it does by other means."""
 
 
 def default_state_dir() -> Path:

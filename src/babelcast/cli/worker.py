@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from babelcast.cli.options import log_level_option
 from babelcast.errors import ConfigError
 from babelcast.process import write_exit
 from babelcast.spec import WorkerSpec
@@ -53,9 +54,7 @@ _KEYS = {"gemini-live": "GEMINI_API_KEY", "openai-realtime": "OPENAI_API_KEY"}
 @click.option("--status-port", type=int, default=0, help="Loopback port of the status server; 0 takes a free one.")
 @click.option("--journal", "journal_dir", type=click.Path(path_type=Path), help="Folder for segments.<lang>.jsonl.")
 @click.option("--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True)
-@click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
-)
+@log_level_option
 def command(spec_file: Path | None, log_format: Any, log_level: str, **flags: Any) -> None:
     """Pull one live stream, dub it, push it. Ends on SIGTERM; exit status 64: it can never work."""
     from babelcast.telemetry.logs import setup_logging
