@@ -151,21 +151,9 @@ async def _last_picture(folder: Path, width: int, height: int, group: bytes) -> 
         raise PublishError(f"the last group of pictures is longer than {_MAX_GROUP >> 20} MiB")
     fit = ",".join([*_fit(width, height), "format=yuv420p"])
     decode = ["-max_pixels", _MAX_PIXELS, "-f", "h264", "-i", "pipe:0"]
+    encode = ["-c:v", "rawvideo", "-f", "image2", "-update", "1"]
     await run_ffmpeg(
-        [
-            *decode,
-            "-vf",
-            fit,
-            "-fps_mode",
-            "passthrough",
-            "-c:v",
-            "rawvideo",
-            "-f",
-            "image2",
-            "-update",
-            "1",
-            "last.yuv",
-        ],
+        [*decode, "-vf", fit, "-fps_mode", "passthrough", *encode, "last.yuv"],
         folder,
         feed=group,
         timeout_s=_TIMEOUT_S,
