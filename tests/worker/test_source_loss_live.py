@@ -43,10 +43,12 @@ def pictures(path: Path) -> list[tuple[float, int]]:
 
 
 def sound_gaps(path: Path) -> float:
-    """The longest distance of two packets of sound, in seconds."""
+    """The longest distance of two packets of sound, in seconds. Without the first moments, in which a session makes
+    itself known by silence with a gap in it, which a quick reader hears."""
     command = ["ffprobe", "-v", "error", "-select_streams", "a", "-show_entries", "packet=pts_time", "-of", "csv=p=0"]
     listing = subprocess.run([*command, str(path)], check=True, capture_output=True, text=True, timeout=60).stdout
     times = [float(line.strip(",")) for line in listing.split()]
+    times = [time for time in times if time > times[0] + 2.5]
     return max(after - before for before, after in itertools.pairwise(times))
 
 

@@ -169,17 +169,22 @@ class Connection(asyncio.Protocol):
         self._write(self.queue.take(self._settings.queue_bytes * 2))
         self._protocol.end_play()
         self._send_replies()
-        self.close()
+        self._say_no_more()
 
     def close(self) -> None:
-        """Say that nothing more comes, once what is written has left; the peer hangs up, or the ticker does.
+        """Close once what is written has left; the ticker ends what does not leave."""
+        if self._transport is not None:
+            self._leave()
+            self._transport.close()
 
-        A socket that is closed answers what the peer still says (acknowledgements) with a reset, and what was on
-        its way to the peer would be lost. So it is read from, for nothing, until the peer has closed.
+    def _say_no_more(self) -> None:
+        """Nothing more comes, once what is written has left; the reader hangs up, or the ticker does.
+
+        A socket that is closed answers what the reader still says (acknowledgements) with a reset, and what was on
+        its way to it would be lost. So it is read from, for nothing, until the reader has closed.
         """
         if self._transport is None or self._closing:
             return
-        self._leave()
         self._closing = True
         self._heard_at = time.monotonic()
         if not self._transport.is_closing():
