@@ -192,6 +192,7 @@ async def test_it_is_used_by_the_keyboard() -> None:
     speech_dead(source)
     async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, "Ana") as page:
         await expect(page.locator(".headline-title")).to_contain_text("Original sound on air")
+        await expect(page.get_by_role("button", name="Acknowledge")).to_be_visible()  # an alarm has lasted for a second
         labels = []
         for _ in range(60):
             await page.keyboard.press("Tab")
