@@ -211,6 +211,25 @@ async def test_it_is_used_by_the_keyboard() -> None:
         assert unnamed == []
 
 
+async def test_who_skips_to_the_controls_stays_with_the_stream() -> None:
+    source = FakeSource()
+    several(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, f"{url}/#press-conference", "Ana") as page:
+            await expect(page.locator(".headline-name")).to_have_text("press-conference")
+            for view, controls in (
+                ("press-conference", ".air-card"),
+                ("~bridge", ".bridge-desk"),
+                ("~new", ".start-card"),
+            ):
+                await page.evaluate(f"location.hash = '{view}'")
+                await expect(page.locator(controls)).to_be_visible()
+                await page.get_by_role("link", name="Skip to the controls").focus()
+                await page.keyboard.press("Enter")
+                await expect(page.locator(controls)).to_be_focused()
+                assert await page.evaluate("location.hash") == f"#{view}"
+
+
 async def test_several_streams_and_languages_and_the_bridge() -> None:
     source = FakeSource()
     several(source)

@@ -29,7 +29,7 @@ export function makeBridge(page) {
   const reasons = h("ul", { class: "reasons" });
   const list = destinationList(page, null);
   const stage = h("div", { class: "bridge-stage" }, head, h("div", { class: "previews previews-one" }, preview.node), h("section", { class: "card" }, h("h2", {}, "Health"), reasons, h("dl", { class: "facts" }, facts.map((each) => each.node))));
-  const desk = h("div", { class: "bridge-desk" }, h("section", { class: "card" }, h("h2", {}, "Bridge"), h("div", { class: "bridge-orders" }, start, restart, stop)), h("section", { class: "card" }, h("h2", {}, "Destinations"), list.node));
+  const desk = h("div", { class: "bridge-desk", role: "group", tabindex: "-1", "aria-label": "Controls of the bridge" }, h("section", { class: "card" }, h("h2", {}, "Bridge"), h("div", { class: "bridge-orders" }, start, restart, stop)), h("section", { class: "card" }, h("h2", {}, "Destinations"), list.node));
   return {
     stage,
     desk,

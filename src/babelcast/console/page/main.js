@@ -114,7 +114,8 @@ const linkSign = icon("busy");
 const others = h("span", { class: "others" });
 const you = h("button", { type: "button", class: "quiet you", onclick: () => askName(page, () => page.feed.open()) }, icon("person"), h("span", {}));
 const topClock = h("span", { class: "top-clock" });
-const top = h("header", { class: "top" }, h("a", { class: "skip", href: "#air" }, "Skip to the controls"), h("span", { class: "brand" }, h("img", { src: `console/${VERSION}/icon.svg`, alt: "", width: 26, height: 26 }), "Babelcast"), h("span", { class: "link", role: "status" }, linkSign, link), others, topClock, you);
+const skip = h("a", { class: "skip", href: "#air", onclick: toControls }, "Skip to the controls");
+const top = h("header", { class: "top" }, skip, h("span", { class: "brand" }, h("img", { src: `console/${VERSION}/icon.svg`, alt: "", width: 26, height: 26 }), "Babelcast"), h("span", { class: "link", role: "status" }, linkSign, link), others, topClock, you);
 const lostSinceWord = h("span", {});
 const lostFor = h("span", { "aria-hidden": "true" });
 const lost = h("div", { class: "banner lost", role: "alert", hidden: true }, lostSinceWord, lostFor, ". What is shown is old; the broadcast goes on without this page.");
@@ -125,6 +126,13 @@ const rail = h("div", { class: "rail" }, parts.streams.node, parts.alarms.node, 
 const onAir = h("div", { class: "stage" }, parts.headline.node, parts.start.node, parts.previews.node, parts.meters.node, parts.facts.node, parts.transcript.node, parts.bridge.stage);
 const desk = h("div", { class: "desk" }, parts.air.node, parts.mix.node, parts.destinations.node, parts.worker.node, parts.bridge.desk);
 const main = h("main", { class: "board" }, rail, onAir, desk);
+
+/** Not by the address: what stands after # in it is the stream that is shown. */
+function toControls(event) {
+  event.preventDefault();
+  const controls = page.view === "~bridge" ? parts.bridge.desk : page.stream ? parts.air.node : parts.start.node;
+  controls.focus();
+}
 
 function choose(state) {
   const known = page.view in state.streams || (page.view === "~bridge" && state.bridge) || page.view === "~new";

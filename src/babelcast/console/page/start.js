@@ -36,7 +36,7 @@ export function makeStart(page) {
   const where = h("p", { class: "start-note" }, "In OBS: Settings → Stream → Service: Custom. H.264 and AAC, as it sends by default; a key frame every 2 s.");
   const node = h(
     "section",
-    { class: "card start-card", "aria-label": "Connect an encoder" },
+    { class: "card start-card", tabindex: "-1", "aria-label": "Connect an encoder" },
     title,
     h("p", { class: "start-lead" }, "Type these two into your encoder and start streaming. This page notices by itself."),
     naming,

@@ -114,7 +114,10 @@ async function run() {
       failures = 0;
     } catch (error) {
       if (!(error instanceof Refused)) console.error(error);
-      if (error.status === 404 && /published/.test(error.message)) continue; // it went between two questions
+      if (error.status === 404 && /published/.test(error.message)) { // it went between two questions
+        await wait(TICK_MS);
+        continue;
+      }
       failures += 1;
       const seconds = [401, 403].includes(error.status) ? 15 : Math.min(10, 2 ** Math.min(failures - 1, 4));
       await explain(error, seconds);
