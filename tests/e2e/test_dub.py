@@ -36,10 +36,16 @@ async def test_what_can_not_be_done_is_one_sentence_and_leaves_nothing(talk: Pat
     text, silent = tmp_path / "text.mp4", tmp_path / "silent.mp4"
     text.write_text("not a film")
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=2", silent)
-    out = tmp_path / "out.mp4"
+    out, nobody = tmp_path / "out.mp4", f"127.0.0.1:{free_port()}"
     cases: list[tuple[int, str, tuple[str | Path, ...]]] = [
         (2, "there is no file none.mp4", ("none.mp4", out)),
-        (1, "the source could not be read", (text, out)),
+        (1, "the source could not be read: it is no media file that can be read", (text, out)),
+        (
+            1,
+            "the source could not be read: the server can't be reached",
+            (f"http://{nobody}/a.mp4", out),
+        ),
+        (1, "Connection refused", (f"rtmp://{nobody}/live/show", out)),
         (1, "the source has no sound to dub", (silent, out)),
         (1, "en to ja", (talk, out, "--target-language", "ja")),
         (2, "targets.0.language", (talk, out, "--target-language", "Spanish!")),
@@ -48,12 +54,13 @@ async def test_what_can_not_be_done_is_one_sentence_and_leaves_nothing(talk: Pat
         (2, ".avi", (talk, tmp_path / "out.avi")),
         (2, "OUT must be a file", (talk, "rtmp://127.0.0.1/live/show/out")),
         (2, "IN and OUT are the same file", (talk, talk)),
-        (1, "can't be reached: connection refused", (talk, out, "--sts-url", f"http://127.0.0.1:{free_port()}")),
+        (1, "can't be reached: connection refused", (talk, out, "--sts-url", f"http://{nobody}")),
     ]
     for wanted, sentence, args in cases:
         status, said = await dub(*args)
         assert status == wanted, (args, said)
         assert len(said) == 1 and said[0].startswith("babelcast: ") and sentence in said[0], said
+        assert not any(word in said[0] for word in ("Gst", "gst", "reason error", "quark")), said
         assert {path.name for path in tmp_path.iterdir()} == {"text.mp4", "silent.mp4"}, args
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,8 @@ _CODEC_NAMES = {
     "ac-3": "AC-3",
     "ec-3": "E-AC-3",
 }
+_NO_WORDS = re.compile(r"domain g-|streaming stopped, reason|no known streams found")
+"""Beginnings of details that say nothing to people."""
 _FLV_TAGS = {8: "audio", 9: "video"}
 _FLV_HEADER = 11
 _FLV_EX_VIDEO = 0x80
@@ -153,7 +156,8 @@ class IngestPipeline:
         self._handler = self._demux.connect("pad-added", self._on_pad_added)
         result = await asyncio.to_thread(self._pipeline.set_state, Gst.State.PLAYING)
         if result == Gst.StateChangeReturn.FAILURE:
-            self._end = poll_end(self._pipeline.get_bus()) or End("the pipeline did not start")
+            end = poll_end(self._pipeline.get_bus()) or End("the pipeline did not start")
+            self._end = _in_words(end, scheme)
 
     async def stop(self) -> None:
         """Close the connection and free everything. Idempotent."""
@@ -180,7 +184,7 @@ class IngestPipeline:
     def poll_end(self) -> End | None:
         """Why the connection has ended, once; None while it has not. Packets may still lie in the queues."""
         if self._end is None and self._pipeline is not None:
-            self._end = _in_detail(poll_end(self._pipeline.get_bus(), self._spare_sound))
+            self._end = _in_words(poll_end(self._pipeline.get_bus(), self._spare_sound), _scheme(self._url))
             if self._failure and self._end is None:
                 self._end = End(self._failure)
         return self._end
@@ -318,12 +322,22 @@ def _foreign_codec(kind: str, body: bytes) -> str | None:
     return _CODEC_NAMES.get(fourcc, fourcc if fourcc.isalnum() else "of an unknown kind")
 
 
-def _in_detail(end: End | None) -> End | None:
-    """ "Could not read from resource" says less than the line that the element put behind it."""
+def _in_words(end: End | None, scheme: str) -> End | None:
+    """What a person can do something with. "Could not read from resource" says less than the line that the element put
+    behind it, where that is no programmer's; "Internal data stream error" is all that is said of an HTTP server that
+    can't be reached."""
     if end is None or end.error is None:
         return end
-    detail = end.debug.rpartition(":\n")[2].strip()
-    return End(f"{end.error.rstrip('.')}: {detail}", end.debug) if detail else end
+    error = end.error.rstrip(".")
+    if error == "Internal data stream error" and scheme in {"http", "https"}:
+        return End("the server can't be reached, or does not answer as a web server does", end.debug)
+    if error in {"This file contains no playable streams", "This file is invalid and cannot be played"}:
+        return End("it is no media file that can be read, or not whole", end.debug)
+    _, last, detail = end.debug.rpartition(":\n")
+    detail = detail.partition(", URL: ")[0].strip()
+    if not last or not detail or _NO_WORDS.match(detail):
+        return End(error, end.debug)
+    return End(detail if detail.startswith(error) else f"{error}: {detail}", end.debug)
 
 
 def _head_of(structure: Any) -> tuple[str, str, str]:
