@@ -14,7 +14,8 @@ import pytest
 from babelcast.console import watch as watch_module
 from babelcast.console.assets import load_assets
 from babelcast.console.delta import apply
-from babelcast.spec import Levels
+from babelcast.console.watch import Watch
+from babelcast.spec import Controls, Levels, SegmentEntry
 from tests.fakes.console_server import FakeSource, console_server, live, several, source_lost
 
 pytestmark = pytest.mark.integration
@@ -100,6 +101,41 @@ async def test_all_who_watch_know_the_same_and_the_worker_is_asked_once(source: 
         await asyncio.sleep(1.0)
         assert source.asked["my-show"] <= asked + 1  # nobody watches
         assert watch._watchers == set()
+
+
+class Slow(FakeSource):
+    """A change comes while the worker of ``my-show`` is asked for its segments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watch: Watch | None = None
+        self.asked = asyncio.Event()
+
+    async def segments(self, stream_id: str, after: int) -> list[SegmentEntry] | None:
+        if self.watch is not None and stream_id == "my-show":
+            watch, self.watch = self.watch, None
+            self.streams[stream_id].controls = Controls(revision=9)
+            watch.poke(stream_id)
+            self.asked.set()
+        return await super().segments(stream_id, after)
+
+
+async def test_a_change_that_comes_while_a_stream_is_asked_is_told_too(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Slow()
+    several(source)
+    async with console_server(source) as (url, watch), aiohttp.ClientSession() as http:
+        reader = Reader()
+        task = asyncio.create_task(reader.read(http, f"{url}/api/v1/console/feed?stream=press-conference"))
+        source.watch = watch
+        async with asyncio.timeout(5):
+            await source.asked.wait()
+            monkeypatch.setattr(watch_module, "_OTHERS_S", 3_600.0)  # its turn does not come again by itself
+            while not reader.state or reader.state["streams"]["my-show"]["controls"]["revision"] != 9:
+                await asyncio.sleep(0.01)
+        task.cancel()
+    assert "can't be brought up to date" not in caplog.text
 
 
 async def test_a_change_is_told_at_once(source: Counting) -> None:

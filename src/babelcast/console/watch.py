@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -38,6 +39,7 @@ _LEVELS_S = 0.1
 _WATCHED_S = 0.5
 _OTHERS_S = 2.0
 """For streams that nobody has before them while somebody watches another one."""
+_NEVER_S = -math.inf
 _UNWATCHED_S = 5.0
 _BRIDGE_S = 1.0
 _EVENTS_AT_START = 1_000
@@ -86,7 +88,7 @@ class _Known:
     answered_s: float | None = None
     recognised: bool = False
     view: StreamView | None = None
-    looked_s: float = 0.0
+    looked_s: float = _NEVER_S
 
 
 @dataclass(eq=False)
@@ -144,7 +146,7 @@ class Watch:
     def poke(self, stream_id: str | None = None) -> None:
         """Something was changed: look at once, so that everybody sees it."""
         if stream_id in self._known:
-            self._known[stream_id].view = None
+            self._known[stream_id].looked_s = _NEVER_S
         self._poked.set()
 
     def acknowledge(self, key: str, who: str) -> bool:
@@ -300,13 +302,14 @@ class Watch:
         """What is before nobody is asked for more seldom."""
         known = self._known.setdefault(stream_id, _Known())
         now_s = self._now()
-        if known.view is None or shown or not 0 <= now_s - known.looked_s < _OTHERS_S:
-            known.view = await self._source.stream(stream_id)
-            known.looked_s = now_s
-            if known.view.status is not None:
-                known.lines.worker_is(known.view.worker.generation)
-                known.lines.take(await self._source.segments(stream_id, known.lines.after) or ())
-        return known.view
+        if known.view is not None and not shown and 0 <= now_s - known.looked_s < _OTHERS_S:
+            return known.view
+        known.looked_s = now_s  # before it is asked: what is poked meanwhile is looked at again
+        known.view = view = await self._source.stream(stream_id)
+        if view.status is not None:
+            known.lines.worker_is(view.worker.generation)
+            known.lines.take(await self._source.segments(stream_id, known.lines.after) or ())
+        return view
 
     def _facts(self, view: StreamView, paths: Mapping[str, PathInfo], now_s: float) -> Facts:
         known = self._known[view.id]
