@@ -38,6 +38,41 @@ async def test_a_fault_of_ours_does_not_end_the_programme(monkeypatch: pytest.Mo
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_source_that_is_lost_again_while_the_slate_ends_gets_another_slate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slates, ended = 0, asyncio.Event()
+
+    async def slate(text_file: str) -> None:
+        nonlocal slates
+        slates += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ended.wait()  # ffmpeg takes its time
+
+    async def publish() -> None:
+        await asyncio.Event().wait()
+
+    silence, nothing = SilenceAac(b"", b""), lambda *_: None
+    programme = Programme(load({"SLATE": "on"}), "libx264", Sound(), silence, "rtmp://127.0.0.1:1/x", nothing)
+    monkeypatch.setattr(programme, "_slate_once", slate)
+    monkeypatch.setattr(programme, "_publish_forever", publish)
+    task = asyncio.create_task(programme.run())
+    async with asyncio.timeout(5):
+        while not slates:
+            await asyncio.sleep(0)
+        programme._switched("source")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        programme._leave()
+        ended.set()
+        while slates < 2:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_the_state_of_the_sound_is_that_of_the_latest_choice() -> None:
     sound = Sound()
     task = asyncio.create_task(sound.run())

@@ -297,7 +297,8 @@ class Programme:
                 back.cancel()
                 await asyncio.gather(slate, back, return_exceptions=True)
                 self.switch.release("slate")
-            if not self._back.is_set():
+            # cancelled: the source came back, and may be lost again by now
+            if not self._back.is_set() and not slate.cancelled():
                 log.warning("the slate's encoder ended: %s", slate.result())
                 await asyncio.sleep(_AGAIN_S)
 
