@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from babelcast.bridge import encoder
 from babelcast.bridge.programme import Programme
 from babelcast.bridge.recorder import Recorder, Recording
 from babelcast.bridge.settings import load
@@ -100,3 +101,31 @@ async def test_a_recorder_survives_the_loss_of_its_folder(tmp_path: Path, monkey
     assert "can't look into" in str(recorder.last_error)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_encoder_that_is_given_up_as_it_starts_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    connecting = asyncio.Event()
+
+    async def spawn(words: list[str], fds: list[int]) -> asyncio.subprocess.Process:
+        started.append(await _spawn(words, fds))
+        return started[0]
+
+    async def never(fd: int, ours: object) -> asyncio.StreamReader:
+        connecting.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    _spawn = encoder._spawn
+    monkeypatch.setattr(encoder, "_spawn", spawn)
+    monkeypatch.setattr(encoder, "_reader", never)
+    task = asyncio.create_task(encoder.Ffmpeg(lambda pipes: ["sleep", "60"]).run(lambda out: out.read()))
+    async with asyncio.timeout(5):
+        await connecting.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    running = started[0].returncode is None
+    if running:
+        started[0].kill()
+        await started[0].communicate()
+    assert not running

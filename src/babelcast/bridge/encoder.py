@@ -109,14 +109,13 @@ class Ffmpeg:
             fds = [fd for fd in (listed, self._sound, progress_w, counted_w) if fd]
             process = await _spawn(self._build(pipes), fds)
             theirs.close()
-            readers = [
-                loop.create_task(self._progress(await _reader(progress, ours))),
-                loop.create_task(self._listen(process.stderr)),
-            ]
-            if counted is not None:
-                readers.append(loop.create_task(self._counted(await _reader(counted, ours))))
-            assert process.stdout is not None
+            readers: list[asyncio.Task[None]] = []
             try:
+                readers.append(loop.create_task(self._progress(await _reader(progress, ours))))
+                readers.append(loop.create_task(self._listen(process.stderr)))
+                if counted is not None:
+                    readers.append(loop.create_task(self._counted(await _reader(counted, ours))))
+                assert process.stdout is not None
                 await read(process.stdout)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LAST_WORDS_S):
