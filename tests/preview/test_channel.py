@@ -7,12 +7,14 @@ import contextlib
 import itertools
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from babelcast.preview.channel import Channel
 from babelcast.preview.fanout import Queue, Sound
 from babelcast.preview.media import Picture
+from babelcast.preview.reencode import Reencoder, tag
 from babelcast.rtmp.message import Message, MessageType
 from babelcast.slate.silence import silence_aac
 from tests.preview.test_media import body, record
@@ -143,3 +145,16 @@ async def test_the_encoder_is_there_before_the_first_picture_where_it_may_be_nee
     encoding.cancel()
     await asyncio.gather(encoding, return_exceptions=True)
     assert encoders.over == encoders.begun
+
+
+async def test_an_encoder_that_says_much_goes_on_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ffmpeg does of pictures that are broken."""
+    picture, shown = Message(MessageType.VIDEO, 40, b"a picture"), asyncio.Queue[Message]()
+    (tmp_path / "flv").write_bytes(b"FLV\1\1\0\0\0\x09\0\0\0\0" + tag(picture))
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\nhead -c 1000000 /dev/zero >&2\ncat {tmp_path}/flv\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    async with asyncio.timeout(10):
+        async with Reencoder.running(shown.put_nowait):
+            assert await shown.get() == picture

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from babelcast.errors import MissingDependencyError
-from babelcast.process import dies_with_us
+from babelcast.process import dies_with_us, end
 from babelcast.rtmp.message import Message, MessageType
 from babelcast.slate.ffmpeg import INSTALL
 from babelcast.telemetry.redact import redact
@@ -22,6 +22,7 @@ HEIGHT = 480
 _MAX_PENDING = 4 * 1024 * 1024
 """Bytes that ffmpeg may be behind; beyond, pictures are dropped up to the next key picture."""
 _MAX_TAG = 8 * 1024 * 1024
+_MAX_WORDS = 4096
 _FLV_HEADER = b"FLV\1\1\0\0\0\x09\0\0\0\0"
 _ARGUMENTS = (
     *("-v", "error", "-nostdin", "-max_alloc", str(512 << 20)),
@@ -67,11 +68,8 @@ class Reencoder:
             yield cls(process), reading
         finally:
             reading.cancel()
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
             await asyncio.gather(reading, return_exceptions=True)
-            await process.wait()
+            await end(process)
 
     def feed(self, message: Message, *, key: bool, header: bool) -> None:
         """Pass on a video message of the source, or drop it where the encoder can't keep up."""
@@ -101,7 +99,7 @@ def tag(message: Message) -> bytes:
 
 async def _read(process: asyncio.subprocess.Process, take: Callable[[Message], None]) -> str:
     assert process.stdout is not None and process.stderr is not None
-    words = asyncio.create_task(process.stderr.read(4096), name="preview encoder's words")
+    words = asyncio.create_task(_last_words(process.stderr), name="preview encoder's words")
     try:
         with contextlib.suppress(asyncio.IncompleteReadError):
             await process.stdout.readexactly(len(_FLV_HEADER))
@@ -118,3 +116,11 @@ async def _read(process: asyncio.subprocess.Process, take: Callable[[Message], N
     finally:
         words.cancel()
         await asyncio.gather(words, return_exceptions=True)
+
+
+async def _last_words(stream: asyncio.StreamReader) -> bytes:
+    """The end of what it says. All of it is read, or it would wait for that in the middle of a picture."""
+    said = b""
+    while data := await stream.read(_MAX_WORDS):
+        said = (said + data)[-_MAX_WORDS:]
+    return said
