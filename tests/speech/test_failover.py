@@ -462,6 +462,28 @@ def test_aclose_is_quick_also_with_two_open() -> None:
     run_virtual(main())
 
 
+def test_the_one_beside_is_told_of_the_end_that_the_other_dies_in() -> None:
+    a, b = ToldBackend("a"), ToldBackend("b")
+
+    async def main() -> None:
+        a.error = SpeechUnavailableError("down")
+        session = await FailoverBackend([Member(a), Member(b)], clock=LoopClock()).open(TARGET)
+        a.error = None
+        take = Take()
+        listening = asyncio.create_task(listen(session, take))
+        await play(session, sound([], 21.5))
+        assert [each.ended for each in a.sessions] == [False]
+        finishing = asyncio.create_task(session.finish())
+        await asyncio.sleep(0.5)
+        b.down()
+        async with asyncio.timeout(30.0):
+            await asyncio.gather(listening, finishing)
+        assert take.closed.code == "finished"
+        await session.aclose()
+
+    run_virtual(main())
+
+
 def test_between_the_real_clients() -> None:
     """Gemini Live dies for good; OpenAI Realtime goes on; every sentence is spoken, once."""
     sentences = programme(40.0)

@@ -215,6 +215,8 @@ class FailoverSession:
             if ready.start_ns is not None and 0 <= dealt_ns < ready.start_ns:
                 self._events.push(LostEvent(dealt_ns, ready.start_ns))
             self._adopt(ready, closed.reason)
+            if self._finishing:
+                await ready.session.finish()
             return True
         await self._drop_next()
         try:
