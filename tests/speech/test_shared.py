@@ -244,3 +244,17 @@ async def test_what_was_said_is_kept_only_until_all_have_joined() -> None:
         assert not shared._said
         await member.aclose()
     await backend.aclose()
+
+
+async def test_a_language_that_leaves_before_the_end_does_not_keep_it_from_the_others() -> None:
+    session = ScriptedSession()
+    backend = SharedBackend(ScriptedBackend(session), ("es", "de"))
+    staying, leaving = await backend.open(target("es")), await backend.open(target("de"))
+    await staying.finish()
+    assert not session.finished, "the other one may have more to say"
+    await leaving.aclose()
+    assert session.finished
+    closed = (await hear(staying))[-1]
+    assert isinstance(closed, ClosedEvent) and closed.code == "finished"
+    await staying.aclose()
+    await backend.aclose()

@@ -104,10 +104,13 @@ class _Shared:
             await self.session.finish()
 
     async def leave(self, member: SharedMember) -> None:
-        if self._members.get(member.language) is member:
-            del self._members[member.language]
+        if self._members.get(member.language) is not member:
+            return
+        del self._members[member.language]
         if not self._members:
             await self.aclose()
+        elif not self.over and not member.finished:
+            await self.finish()  # perhaps it was the only one with more to say
 
     async def aclose(self) -> None:
         self.over = True
