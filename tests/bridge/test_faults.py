@@ -116,10 +116,13 @@ async def test_an_encoder_that_is_given_up_as_it_starts_does_not_stay(monkeypatc
         await asyncio.Event().wait()
         raise AssertionError
 
+    async def read(out: asyncio.StreamReader) -> None:
+        await out.read()
+
     _spawn = encoder._spawn
     monkeypatch.setattr(encoder, "_spawn", spawn)
     monkeypatch.setattr(encoder, "_reader", never)
-    task = asyncio.create_task(encoder.Ffmpeg(lambda pipes: ["sleep", "60"]).run(lambda out: out.read()))
+    task = asyncio.create_task(encoder.Ffmpeg(lambda pipes: ["sleep", "60"]).run(read))
     async with asyncio.timeout(5):
         await connecting.wait()
     task.cancel()

@@ -251,10 +251,23 @@ async def test_a_language_that_leaves_before_the_end_does_not_keep_it_from_the_o
     backend = SharedBackend(ScriptedBackend(session), ("es", "de"))
     staying, leaving = await backend.open(target("es")), await backend.open(target("de"))
     await staying.finish()
-    assert not session.finished, "the other one may have more to say"
+    assert session.says.empty(), "the other one may have more to say"
     await leaving.aclose()
-    assert session.finished
     closed = (await hear(staying))[-1]
     assert isinstance(closed, ClosedEvent) and closed.code == "finished"
     await staying.aclose()
+    await backend.aclose()
+
+
+async def test_who_comes_after_the_end_was_said_gets_another_session() -> None:
+    ending, another = ScriptedSession(), ScriptedSession()
+    backend = SharedBackend(ScriptedBackend(ending, another), ("es", "de"))
+    first = await backend.open(target("es"))
+    await first.finish()
+    late = await backend.open(target("de"))
+    for frame in frames(TALK):
+        await late.send(frame)
+    assert another.heard and not ending.heard
+    for session in (first, late):
+        await session.aclose()
     await backend.aclose()

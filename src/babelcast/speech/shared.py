@@ -73,6 +73,7 @@ class _Shared:
     def __init__(self, session: SpeechSession, languages: tuple[str, ...]) -> None:
         self.session = session
         self.over = False
+        self.finishing = False
         self._members: dict[str, SharedMember] = {}
         self._awaited = set(languages)  # that have not joined yet
         self._said: deque[SpeechEvent] = deque(maxlen=_MISSED)
@@ -101,6 +102,7 @@ class _Shared:
 
     async def finish(self) -> None:
         if all(member.finished for member in self._members.values()):
+            self.finishing = True  # who comes now has more to say
             await self.session.finish()
 
     async def leave(self, member: SharedMember) -> None:
@@ -163,7 +165,8 @@ class SharedBackend:
             # a member that is still here wants another session, as one does before its service goes away
             if target.target_language not in self._languages:
                 return await self._inner.open(target)  # it may have been installed since
-            if not self._shared or self._shared[-1].has(target.target_language):
+            latest = self._shared[-1] if self._shared else None
+            if latest is None or latest.finishing or latest.has(target.target_language):
                 lead, *also = self._languages
                 wanted = replace(target, target_language=lead, also=tuple(also))
                 try:
