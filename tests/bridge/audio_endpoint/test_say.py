@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 from tests.bridge.audio_endpoint.rig import PCM, Rig, audio, listening, live, order
@@ -13,6 +14,8 @@ from babelcast.bridge.audio_endpoint.settings import AudioSettings
 from babelcast.sts.serve import serving as serving_sts
 from babelcast.sts.service import Service
 from babelcast.sts.tone import ToneEngine, frequency
+from babelcast.units import Pcm
+from babelcast.wire import SpeakRequest
 
 pytestmark = pytest.mark.integration
 
@@ -55,6 +58,30 @@ async def test_a_text_is_spoken_over_the_ducked_bed() -> None:
     first, cut_off = (round(frequency(len(text)), -1) for text in (_TEXT, long))
     heard = order(listener.heard())
     assert heard in ([2_000, first, 2_000], [2_000, first, cut_off, 2_000])  # as soon as the machine got to it
+
+
+async def test_what_the_service_still_works_on_is_forgotten_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def spoken(wanted: SpeakRequest) -> Pcm:
+        asked.set()
+        await answered.wait()
+        return np.zeros(48_000, np.float32)
+
+    async with audio(AudioSettings(speech_url="http://127.0.0.1:1")) as rig:
+        monkeypatch.setattr(rig.endpoint.speaker, "_spoken", spoken)
+        saying = [asyncio.create_task(_say(rig)) for _ in range(2)]
+        async with asyncio.timeout(5):
+            await asked.wait()
+            while rig.endpoint.speaker._asked < 2:
+                await asyncio.sleep(0.01)
+        async with rig.http.delete("/say") as answer:
+            assert await answer.json() == {"cleared": 2}
+        asked.clear()
+        answered.set()
+        assert [status for status, _ in await asyncio.gather(*saying)] == [409, 409]
+        assert rig.endpoint.speaker.queue.count == 0 and not asked.is_set()
+        assert (await _say(rig))[0] == 202
 
 
 async def test_what_can_not_be_said_is_said() -> None:

@@ -21,6 +21,7 @@ from babelcast.bridge.audio_endpoint.listeners import Full, Stuck
 from babelcast.bridge.audio_endpoint.metrics import AudioMetrics
 from babelcast.bridge.audio_endpoint.producer import Replaced, Silent, Undecodable
 from babelcast.bridge.audio_endpoint.settings import Mix
+from babelcast.bridge.audio_endpoint.speech import Hushed
 from babelcast.docs_page import docs_page
 from babelcast.errors import BabelcastError, ConfigError, SpeechError, SpeechUnavailableError, why
 from babelcast.hosts import names_this_machine, same_origin
@@ -143,7 +144,7 @@ class _Routes:
         return _answer(Said(starts_in_s=round(starts_s, 3), duration_s=round(length_s, 3)), 202)
 
     async def hush(self, request: web.Request) -> web.Response:
-        return _answer(Cleared(cleared=self._endpoint.speaker.queue.clear()))
+        return _answer(Cleared(cleared=self._endpoint.speaker.hush()))
 
     async def mix(self, request: web.Request) -> web.Response:
         return _answer(self._endpoint.mixer.mix)
@@ -213,7 +214,7 @@ def _invalid(error: ValidationError) -> web.Response:
 def _problem_of(error: BabelcastError) -> web.Response:
     if isinstance(error, Undecodable):
         return problem(422, str(error))
-    if isinstance(error, Replaced):
+    if isinstance(error, Replaced | Hushed):
         return problem(409, str(error))
     if isinstance(error, Silent):
         return problem(408, str(error))

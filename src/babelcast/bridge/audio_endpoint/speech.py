@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from babelcast.audio.pcm import from_s16le
 from babelcast.bridge.audio_endpoint.queue import SpeechQueue
 from babelcast.bridge.audio_endpoint.settings import AudioSettings
-from babelcast.errors import SpeechError, SpeechProtocolError, SpeechUnavailableError, why
+from babelcast.errors import BabelcastError, SpeechError, SpeechProtocolError, SpeechUnavailableError, why
 from babelcast.http_client import read_at_most
 from babelcast.units import RATE, Pcm
 from babelcast.wire import SPEAK_PATH, SpeakRequest, SpeakResponse
@@ -22,6 +22,10 @@ from babelcast.wire import SPEAK_PATH, SpeakRequest, SpeakResponse
 _TIMEOUT = aiohttp.ClientTimeout(total=20.0, sock_connect=3.0)
 _MOST_BYTES = 32 << 20
 _RETRY_S = 2.0
+
+
+class Hushed(BabelcastError):
+    """The text was forgotten before it could be said."""
 
 
 class Speaker:
@@ -36,11 +40,13 @@ class Speaker:
         self._session = session
         self._most = settings.max_utterances
         self._asked = 0
+        self._wanted: set[object] = set()
+        """Of those that were asked, the ones that nobody has forgotten."""
         self._turn = asyncio.Lock()
 
     async def say(self, wanted: SpeakRequest) -> tuple[float, float]:
         """Seconds until it is heard, and its length. Raises SpeechUnavailableError (``overloaded``: too much waits
-        already; or no speech service answers) and SpeechError, as the speech service refused it."""
+        already; or no speech service answers), SpeechError, as the speech service refused it, and Hushed."""
         if self._url is None:
             raise SpeechUnavailableError("no speech service is configured", hint="set AUDIO_STS_URL")
         if self._asked + self.queue.count >= self._most or not self.queue.room():
@@ -48,15 +54,30 @@ class Speaker:
                 f"{self.queue.seconds:.0f} s of speech wait already", code="overloaded", retry_after_s=_RETRY_S
             )
         self._asked += 1
+        this = object()
+        self._wanted.add(this)
         try:
             async with self._turn:
+                self._expect(this)
                 samples = await self._spoken(wanted)
+            self._expect(this)
         except SpeechError:
             self.failed += 1
             raise
         finally:
             self._asked -= 1
+            self._wanted.discard(this)
         return self.queue.put(samples), len(samples) / RATE
+
+    def _expect(self, this: object) -> None:
+        if this not in self._wanted:
+            raise Hushed("it was forgotten before it could be said")
+
+    def hush(self) -> int:
+        """Say nothing more, also of what the speech service still works on. Returns how many texts that were."""
+        count = len(self._wanted) + self.queue.clear()
+        self._wanted.clear()
+        return count
 
     async def _spoken(self, wanted: SpeakRequest) -> Pcm:
         assert self._url is not None
