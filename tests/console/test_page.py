@@ -165,6 +165,29 @@ async def test_another_operators_change_is_not_overwritten() -> None:
             assert stream.controls.mix.bg_gain == pytest.approx(0.891, abs=0.001)
 
 
+_CUT_OFF = """
+const whole = window.fetch;
+window.fetch = async (path, options) => {
+  const answer = await whole(path, options);
+  if (options?.method !== "PATCH") return answer;
+  const cut = new ReadableStream({ start: (body) => body.error(new TypeError("network error")) });
+  return new Response(cut, { status: answer.status, headers: answer.headers });
+};
+"""
+
+
+async def test_an_answer_that_is_cut_off_is_not_taken_for_a_confirmation() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, "Ana") as page:
+        await expect(page.locator(".headline-title")).to_have_text("Dub on air")
+        await page.evaluate(f"() => {{ {_CUT_OFF} }}")
+        await page.get_by_role("button", name="Original audio now").click()
+        await expect(page.locator(".air-word")).to_have_text(
+            "Not confirmed: The server did not answer: this is not confirmed"
+        )
+
+
 async def test_cut_off_it_says_so_and_a_newer_page_is_offered() -> None:
     source = FakeSource()
     live(source)

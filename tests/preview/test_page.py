@@ -200,6 +200,31 @@ async def test_the_server_comes_back(tmp_path: Path, free_port: Callable[[], int
                 await _plays(page)
 
 
+_CUT_OFF = """
+const whole = window.fetch;
+window.cut = 0;
+window.fetch = async (path, options) => {
+  const answer = await whole(path, options);
+  if (window.cut++) return answer;
+  const body = new ReadableStream({ start: (body) => body.error(new TypeError("network error")) });
+  return new Response(body, { status: answer.status, headers: answer.headers });
+};
+"""
+
+
+async def test_an_answer_that_is_cut_off_is_no_fault_of_the_page(tmp_path: Path) -> None:
+    async with _scene(tmp_path) as scene, publishing(scene.ingest):
+        page = await scene.browser.new_page()
+        faults: list[str] = []
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        await page.add_init_script(_CUT_OFF)
+        await embedded(page, scene.site.page(), dashboard=scene.parent)
+        await until_told(page, "live")
+        reasons = await page.evaluate("window.messages.map((each) => each.reason)")
+        assert "The server does not answer." in reasons, reasons
+        assert not any("TypeError" in fault for fault in faults), faults
+
+
 async def test_the_preview_process_is_killed(tmp_path: Path) -> None:
     async with _scene(tmp_path) as scene, publishing(scene.ingest):
         page = await scene.watching()

@@ -27,6 +27,7 @@ export async function ask(method, path, body, { headers = {}, patience = ANSWER_
   if (me.name) all["X-Operator"] = encodeURIComponent(me.name);
   if (body !== undefined) all["Content-Type"] = "application/json";
   let answer;
+  let text;
   try {
     answer = await fetch(path, {
       method,
@@ -36,11 +37,14 @@ export async function ask(method, path, body, { headers = {}, patience = ANSWER_
       credentials: "same-origin",
       cache: "no-store",
     });
+    text = await answer.text(); // it may be cut off there, too
   } catch {
     throw new Refused(0, "The server did not answer: this is not confirmed");
   }
-  const is = (answer.headers.get("content-type") ?? "").includes("json");
-  const document = is ? await answer.json().catch(() => null) : null;
+  let document = null;
+  try {
+    document = JSON.parse(text);
+  } catch { /* another program's error page says nothing to us */ }
   if (!answer.ok) throw new Refused(answer.status, document?.detail ?? `The server answered ${answer.status}`);
   return { status: answer.status, document, etag: answer.headers.get("etag") };
 }

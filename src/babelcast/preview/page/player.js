@@ -8,19 +8,21 @@ export class Refused extends Error {
   }
 }
 
-/** fetch() with the token, within a time; throws Refused. */
+/** fetch() with the token, within a time: {response, text}, all of it; throws Refused. */
 export async function ask(url, { token, ms = 8000, headers = {}, ...options } = {}) {
   if (token) headers.Authorization = `Bearer ${token}`;
   let response;
+  let text;
   try {
     response = await fetch(url, { ...options, headers, cache: "no-store", signal: AbortSignal.timeout(ms) });
+    text = await response.text(); // it may be cut off there, too
   } catch {
     throw new Refused(0, "The server does not answer.");
   }
-  if (response.ok) return response;
+  if (response.ok) return { response, text };
   let detail = "";
   try {
-    detail = (await response.json()).detail ?? "";
+    detail = JSON.parse(text).detail ?? "";
   } catch { /* another program's error page says nothing to us */ }
   throw new Refused(response.status, detail || `The server answered ${response.status}.`);
 }
@@ -65,14 +67,13 @@ export class Session {
   async open(url) {
     await this.#peer.setLocalDescription();
     if (this.#peer.getConfiguration().iceServers.length) await this.#gathered(1500);
-    const response = await ask(url, {
+    const { response, text: sdp } = await ask(url, {
       token: this.#token,
       method: "POST",
       headers: { "Content-Type": "application/sdp" },
       body: this.#peer.localDescription.sdp,
     });
     this.#location = new URL(response.headers.get("Location"), response.url);
-    const sdp = await response.text();
     try {
       await this.#peer.setRemoteDescription({ type: "answer", sdp });
     } catch {

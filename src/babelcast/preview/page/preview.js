@@ -101,7 +101,7 @@ function drawLevel() {
 async function run() {
   for (let failures = 0; ; ) {
     try {
-      const view = await (await ask(api, { token })).json();
+      const view = JSON.parse((await ask(api, { token })).text);
       if (view.state === "offline") {
         failures = 0;
         show("placeholder", `${path} appears here by itself when it starts.`);
@@ -162,7 +162,7 @@ async function watch(view) {
 
 /** What the server knows of it, else `guess`. */
 async function why(guess) {
-  const view = await (await ask(api, { token })).json();
+  const view = JSON.parse((await ask(api, { token })).text);
   if (view.state === "offline") return new Refused(404, "Nothing is published there any more.");
   return new Refused(0, view.error ? `${view.error[0].toUpperCase()}${view.error.slice(1)}.` : guess);
 }
