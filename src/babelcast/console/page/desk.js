@@ -80,35 +80,51 @@ function makeFader(page, label, low, high, step, shown, commit) {
   const value = h("output", { class: "fader-value" });
   const input = h("input", { type: "range", min: low, max: high, step, "aria-label": label });
   const node = h("label", { class: "fader" }, h("span", { class: "fader-name" }, label), input, value);
-  let held = false; // somebody's finger is on it: what the server says waits
-  let timer = 0;
+  let held = null; // the stream that it was moved for: what the server says of that one waits
+  let last = low;
+  const timers = new Map(); // of each stream what is not sent, or not answered yet
   const paint = () => {
     const at = Number(input.value);
     text(value, shown(at));
     attr(input, "aria-valuetext", shown(at));
     input.style.setProperty("--at", `${((at - low) / (high - low)) * 100}%`);
   };
+  const letGo = (id) => {
+    if (held !== id || timers.has(id)) return;
+    held = null;
+    attr(node, "data-wish", null);
+    update(last, id);
+  };
   input.addEventListener("input", () => {
-    held = true;
+    held = page.stream?.id ?? null;
     attr(node, "data-wish", true);
     paint();
   });
   input.addEventListener("change", () => {
-    clearTimeout(timer);
-    const { id } = page.stream;
+    const id = page.stream?.id;
+    if (id === undefined) return;
     const at = Number(input.value);
-    timer = setTimeout(async () => {
+    clearTimeout(timers.get(id));
+    const timer = setTimeout(async () => {
       await commit(at, id).catch((error) => say(error.message));
-      if (Number(input.value) !== at) return;
-      held = false;
-      attr(node, "data-wish", null);
-      update(last);
+      if (timers.get(id) !== timer) return; // it was moved again
+      timers.delete(id);
+      if (Number(input.value) === at) letGo(id);
     }, CALM_MS);
+    timers.set(id, timer);
   });
-  let last = low;
-  const update = (at) => {
+  // who moves it back to where it was has changed nothing, and there is no "change" of that
+  let grip = null;
+  input.addEventListener("pointerdown", (event) => (grip = event.pointerId));
+  const released = (event) => event.pointerId === grip && setTimeout(() => letGo(held), CALM_MS);
+  for (const name of ["pointerup", "pointercancel"]) addEventListener(name, released);
+  const update = (at, id) => {
     last = at;
-    if (held) return;
+    if (held !== null && held !== id) {
+      held = null; // another stream is shown
+      attr(node, "data-wish", null);
+    }
+    if (held !== null) return;
     if (Number(input.value) !== at) input.value = at;
     paint();
   };
@@ -148,11 +164,11 @@ export function makeMix(page) {
       duck.disabled = fallback.disabled = !live;
       if (!stream) return;
       const { controls } = stream;
-      for (const each of faders) each.update(each.read(controls));
+      for (const each of faders) each.update(each.read(controls), stream.id);
       attr(duck, "aria-checked", String(controls.mix.ducking.enabled));
-      amount.update(controls.mix.ducking.range_db);
+      amount.update(controls.mix.ducking.range_db, stream.id);
       attr(amount.node, "data-off", !controls.mix.ducking.enabled);
-      delay.update(controls.delay_s);
+      delay.update(controls.delay_s, stream.id);
       const moving = stream.delay.now !== undefined && Math.abs(stream.delay.now - controls.delay_s) > 0.05;
       if (document.activeElement !== fallback && fallback.value !== controls.fallback) fallback.value = controls.fallback;
       const latest = stream.changed ? `${clock(stream.changed.at_s)} ${stream.changed.by}: ${changeInWords(stream.changed.what)}` : "As the config has it";

@@ -19,7 +19,7 @@ export function destinationList(page, base) {
     const error = h("p", { class: "dest-error" });
     const order = (what) => ask("POST", `${base()}/${encodeURIComponent(name)}/${what}`);
     const start = h("button", { type: "button", class: "small", onclick: () => page.act(start, () => order("start")) }, "Start");
-    const stop = holdButton("Hold to stop", HOLD_MS, () => page.act(stop, () => order("stop")));
+    const stop = holdButton("Hold to stop", HOLD_MS, () => page.act(stop, () => order("stop")), () => page.view);
     const actions = h("span", { class: "dest-actions" }, start, stop);
     show(actions, base !== null);
     attr(start, "aria-label", `Start ${name}`);

@@ -96,16 +96,18 @@ export function keyed(parent, items, make) {
   }
 }
 
-/** A button that acts once it has been held, by pointer or key, for `ms`; a slip does nothing. */
-export function holdButton(label, ms, act) {
+/** A button that acts once it has been held, by pointer or key, for `ms`; a slip does nothing. Nor is anything done
+ * where it is switched off or gone by then, or `about()`, what it is about, is no longer what it was. */
+export function holdButton(label, ms, act, about = () => null) {
   const button = h("button", { class: "hold", type: "button", "aria-label": label }, h("span", { class: "hold-fill", "aria-hidden": "true" }), h("span", {}, label));
   let timer = 0;
   const begin = () => {
     if (timer || button.disabled) return;
     button.classList.add("holding");
+    const begun = about();
     timer = setTimeout(() => {
       end();
-      act();
+      if (!button.disabled && button.offsetParent && about() === begun) act();
     }, ms);
   };
   const end = () => {

@@ -142,7 +142,7 @@ export function makeFacts(page) {
 }
 
 export function makeWorker(page) {
-  const restart = holdButton("Hold to restart", 1000, () => page.act(restart, () => ask("POST", `api/v1/streams/${page.stream.id}/restart`)));
+  const restart = holdButton("Hold to restart", 1000, () => page.act(restart, () => ask("POST", `api/v1/streams/${page.stream.id}/restart`)), () => page.view);
   attr(restart, "aria-label", "Restart the worker: hold");
   const first = h("p", { class: "worker-line" });
   const more = h("p", { class: "worker-line" });
