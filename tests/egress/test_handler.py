@@ -10,7 +10,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from pydantic import SecretStr
@@ -31,7 +31,9 @@ from tests.fakes.rtmp_destination import FakeDestination
 from babelcast.config import Destination
 from babelcast.egress.handler import EgressHandler
 from babelcast.egress.settings import EgressSettings
+from babelcast.egress.slate import PictureFormat
 from babelcast.egress.source import play_forever
+from babelcast.egress.wire import SlateSpec
 from babelcast.errors import RtmpError
 from babelcast.media_server.relay.server import Relay
 from babelcast.media_server.relay.settings import RelaySettings
@@ -61,6 +63,23 @@ async def test_a_fault_of_ours_does_not_end_a_forwarder(
     async with FakeDestination().listening() as third, forwarding(relay, third.url) as handler, programme(relay):
         await until(lambda: bool(third.sessions) and len(third.sessions[0].messages) > 100)
     assert handler.status.state == "stopped" and "it begins again" in caplog.text
+
+
+async def test_a_fault_of_ours_in_the_making_of_a_slate_costs_no_session(relay: Relay) -> None:
+    asked = 0
+
+    async def broken(spec: SlateSpec, wanted: PictureFormat) -> NoReturn:
+        nonlocal asked
+        asked += 1
+        raise RuntimeError("a fault of ours")
+
+    async with (
+        FakeDestination().listening() as third,
+        forwarding(relay, third.url, slate=SlateSpec(), slates=broken) as handler,
+        programme(relay),
+    ):
+        await until(lambda: bool(asked and third.sessions) and len(third.sessions[0].messages) > 100)
+        assert (len(third.sessions), handler.status.last_error) == (1, None)
 
 
 async def test_a_programme_is_copied_byte_for_byte(relay: Relay, caplog: pytest.LogCaptureFixture) -> None:

@@ -62,6 +62,11 @@ async def test_no_text_at_all_is_a_plain_ground_and_a_long_one_fits() -> None:
     assert max(picture[:, :8].max(), picture[:, -8:].max(), picture[:8].max(), picture[-8:].max()) < 60
 
 
+async def test_an_image_in_the_home_of_nobody_can_not_be_read() -> None:
+    with pytest.raises(PublishError, match="home"):
+        await make_slate(64, 64, 25, image=Path("~there-is-no-such-user/slate.png"))
+
+
 async def test_an_image_is_fitted_with_bars(tmp_path: Path) -> None:
     image = tmp_path / "white: 'square'.png"
     ffmpeg("-f", "lavfi", "-i", "color=white:s=64x64", "-frames:v", "1", f"file:{image}")

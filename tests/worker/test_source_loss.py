@@ -114,6 +114,26 @@ async def test_a_maker_that_fails_costs_the_slate_and_nothing_else() -> None:
     assert steps == ["slate", "end"]
 
 
+async def test_a_fault_of_ours_in_the_making_costs_the_slate_and_nothing_else() -> None:
+    maker = Maker()
+
+    async def broken(*size: Any, **what: Any) -> Slate:
+        await maker(*size, **what)
+        raise RuntimeError("a fault of ours")
+
+    loss = SourceLoss(SourceLossSpec(hold_s=1), broken)
+    loss.note(unit(0))
+    task = asyncio.create_task(loss.run())
+    async with asyncio.timeout(2):
+        while len(maker.asked) < 2:  # at the next loss it is tried again
+            loss.watch(0)
+            loss.watch(2 * NS_PER_S)
+            await asyncio.sleep(0)
+    assert "a fault of ours" in (loss.last_error or "") and not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 def test_stills_stand_in_from_a_key_frame_and_step_aside_for_pictures() -> None:
     queue, taken, still = VideoQueue(2 * NS_PER_S), list[AccessUnit](), slate()
     for i in range(10):

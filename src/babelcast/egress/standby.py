@@ -99,7 +99,9 @@ class Standby:
             try:
                 self._made = (wanted, *await self._make(self._spec, wanted))
                 log.debug("the slate is ready: %dx%d", wanted.width, wanted.height, extra=self._fields)
-            except BabelcastError as error:
-                log.warning("there will be no slate while the programme is away: %s", error, extra=self._fields)
+            except Exception as error:  # also a fault of ours must not take the sessions along
+                ours = None if isinstance(error, BabelcastError) else error
+                what = "there will be no slate while the programme is away: %s"
+                log.warning(what, error, exc_info=ours, extra=self._fields)
                 await asyncio.sleep(_AGAIN_S)
                 self._wanted.set()

@@ -164,7 +164,10 @@ async def _last_picture(folder: Path, width: int, height: int, group: bytes) -> 
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # ~ where there is no such home
+        raise PublishError(f"the image {path} can't be found: {str(error).rstrip('.').lower()}") from None
 
 
 def _fit(width: int, height: int) -> list[str]:

@@ -131,9 +131,10 @@ class SourceLoss:
             if group is not None:
                 what["background_annexb"] = await asyncio.to_thread(_stream_of, group)
             return await self._make(width, height, rate, **what)
-        except (BabelcastError, ValueError, OSError) as error:
+        except Exception as error:  # also a fault of ours must not end the worker in the middle of a loss
             self.last_error = str(error)
-            log.warning("no picture stands in for the source: %s", error, extra=_FIELDS)
+            ours = None if isinstance(error, BabelcastError | ValueError | OSError) else error
+            log.warning("no picture stands in for the source: %s", error, exc_info=ours, extra=_FIELDS)
             return None
 
 
