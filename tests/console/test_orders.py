@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from babelcast.spec import ControlsPatch
+from babelcast.spec import Controls, ControlsPatch
 from tests.e2e.browser import chromium, opened
-from tests.fakes.console_server import FakeSource, FakeStream, console_server, several
+from tests.fakes.console_server import FakeSource, FakeStream, console_server, live, several
 
 pytestmark = [pytest.mark.integration, pytest.mark.browser, pytest.mark.timeout(90)]
 
@@ -92,3 +92,56 @@ async def test_what_is_held_is_of_the_stream_it_was_begun_with() -> None:
             await asyncio.sleep(0.5)
             assert [event.kind for event in source.log if event.stream_id == "arena"] == []
             assert source.streams["arena"].enabled == {}
+
+
+async def test_nobody_is_put_before_another_stream_because_theirs_is_gone() -> None:
+    source = FakeSource()
+    several(source)
+    async with console_server(source) as (url, watch), chromium() as browser:
+        async with opened(browser, f"{url}/#press-conference", "Ana") as page:
+            await shows(page, "press-conference")
+            gone = source.streams.pop("press-conference")  # as after a restart of the server
+            watch.poke()
+            await expect(page.locator(".streams")).not_to_contain_text("press-conference")
+            await expect(page.locator(".start-card h1")).to_contain_text("press-conference is gone")
+            await expect(page.locator(".air-card")).to_be_hidden()
+            assert await page.evaluate("location.hash") == "#press-conference"
+            source.add(gone)
+            watch.poke()
+            await shows(page, "press-conference")
+            await page.evaluate("location.hash = '~bridge'")
+            await expect(page.locator(".bridge-stage h1")).to_have_text("The bridge is live")
+            status, source.bridge_status = source.bridge_status, None
+            await expect(page.locator(".bridge-desk")).to_be_hidden()
+            await expect(page.locator(".air-card")).to_be_hidden()
+            source.bridge_status = status
+            await expect(page.locator(".bridge-stage h1")).to_have_text("The bridge is live")
+
+
+async def test_a_show_that_comes_back_begins_with_the_first_change() -> None:
+    source = FakeSource()
+    live(source)
+    stream = source.streams["my-show"]
+    async with console_server(source) as (url, watch), chromium() as browser:
+        async with opened(browser, url, "Ana", faults=["412"]) as page:
+            switch = page.locator(".switch")
+            await switch.click()
+            await expect(switch).to_have_attribute("aria-checked", "true")
+            stream.on_air, stream.controls = False, Controls()  # as the config has it: revision 0
+            watch.poke("my-show")
+            await expect(page.locator(".headline-title")).to_have_text("Off air")
+            stream.on_air = True
+            watch.poke("my-show")
+            await expect(page.locator(".headline-title")).to_have_text("Dub on air")
+            await switch.click()
+            await expect(switch).to_have_attribute("aria-checked", "true")
+            await expect(page.locator(".toast")).to_have_count(0)
+
+
+async def test_an_address_that_names_no_stream_is_no_reason_to_stay_away() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, f"{url}/#My%20Show", "Ana", faults=["422"]) as page:
+            await shows(page, "my-show")
+            await expect(page.locator(".meter-value").first).not_to_have_text("–")

@@ -260,7 +260,7 @@ class FakeSource:
         return list(self.streams)
 
     def output_paths(self, stream_id: str) -> Mapping[str, str]:
-        languages = self.streams[stream_id].languages
+        languages = self.streams[stream_id].languages if stream_id in self.streams else ()
         return {code: f"live/{stream_id}/out" + (f"/{code}" if len(languages) > 1 else "") for code in languages}
 
     async def stream(self, stream_id: str) -> StreamView:

@@ -13,7 +13,7 @@ import { makeTranscript } from "./transcript.js";
 import { makeAir, makeMix } from "./desk.js";
 import { makeDestinations } from "./destinations.js";
 import { makeBridge } from "./bridge.js";
-import { makeStart } from "./start.js";
+import { NAME, makeStart } from "./start.js";
 
 const VERSION = document.querySelector("meta[name=page]").content;
 
@@ -21,9 +21,11 @@ class Page {
   constructor() {
     this.store = new Store();
     this.view = location.hash.slice(1); // a stream's id, ~bridge or ~new
+    this.met = null; // the view that was there already, and whether it has gone since
+    this.gone = false;
     this.language = null;
     this.busy = Promise.resolve();
-    this.revisions = {};
+    this.revisions = {}; // of the streams that we have changed: what the feed has not told yet
     this.theme(localStorage.getItem("theme") ?? "dark");
     addEventListener("hashchange", () => this.turn(location.hash.slice(1)));
   }
@@ -41,6 +43,7 @@ class Page {
   turn(view) {
     if (view === this.view) return;
     this.view = view;
+    this.gone = false;
     this.language = null;
     this.feed.follow(this.stream ? view : null);
     render();
@@ -142,7 +145,14 @@ function choose(state) {
     if (fresh) location.replace(`#${fresh.id}`); // the encoder has found the way
   }
   choose.waiting = page.view === "~new" ? (choose.waiting ?? new Set(live.map((stream) => stream.id))) : null;
-  if (known) return;
+  if (known) {
+    if (page.gone) page.feed.follow(page.stream ? page.view : null); // it is told anew
+    page.met = page.view;
+    page.gone = false;
+    return;
+  }
+  page.gone = page.met === page.view;
+  if (page.gone) return; // nobody is put before another stream because theirs is gone
   const first = live[0] ?? Object.values(state.streams)[0];
   page.view = first ? first.id : "~new";
   history.replaceState(null, "", `#${page.view}`);
@@ -154,7 +164,7 @@ function render() {
   if (!state) return;
   const { stream } = page;
   if (stream && !stream.languages.targets.includes(page.language)) page.language = stream.languages.targets[0];
-  const bridge = page.view === "~bridge";
+  const bridge = page.view === "~bridge" && Boolean(state.bridge);
   const off = !bridge && (!stream || stream.source.state === "off");
   const only = (names, visible) => names.forEach((name) => show(parts[name].node, visible));
   only(["headline"], !bridge && stream !== null);
@@ -213,6 +223,12 @@ function soon() {
 }
 
 page.store.on("state", soon);
+page.store.on("state", () => {
+  for (const [id, revision] of Object.entries(page.revisions)) {
+    const stream = page.store.state.streams[id];
+    if (!stream || stream.source.state === "off" || stream.controls.revision >= revision) delete page.revisions[id]; // off air they begin anew
+  }
+});
 page.store.on("lines", () => parts.transcript.update());
 page.store.on("points", () => parts.charts.update());
 page.store.on("levels", () => parts.meters.update(page.store.levels));
@@ -251,7 +267,7 @@ async function begin() {
   page.feed.follow(known());
 }
 
-const known = () => (page.view.startsWith("~") ? null : page.view || null);
+const known = () => (NAME.test(page.view) ? page.view : null);
 
 document.getElementById("app").replaceChildren(top, lost, newer, main);
 begin();

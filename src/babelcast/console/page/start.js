@@ -2,7 +2,7 @@
 
 import { attr, h, icon, show, text } from "./dom.js";
 
-const NAME = /^[a-z0-9][a-z0-9_-]{0,62}$/;
+export const NAME = /^[a-z0-9][a-z0-9_-]{0,62}$/;
 
 function copyField(label) {
   const value = h("code", { class: "copy-value", tabindex: "0" });
@@ -52,7 +52,7 @@ export function makeStart(page) {
     show(naming, stream === null);
     text(wrong, good ? "" : "Small letters, digits, - and _; it begins with a letter or digit.");
     show(wrong, !good);
-    text(title, stream ? `Put ${stream.id} on air` : "Put a stream on air");
+    text(title, stream ? `Put ${stream.id} on air` : page.gone && page.view !== "~bridge" ? `${page.view} is gone` : "Put a stream on air");
     const known = stream?.publish ?? Object.values(page.store.state.streams)[0]?.publish ?? page.store.state.server.publish;
     const host = known.host ?? (location.hostname.includes(":") ? `[${location.hostname}]` : location.hostname);
     text(server.value, good ? `rtmp://${host}:${known.port}/live/${wanted}` : "–");
