@@ -63,6 +63,7 @@ class Output:
         self._wrong_shape = False
         self._silent_so_far = True
         self._off = False
+        self._leaving = False
         self._published_samples = 0
         self.state: OutputState = "idle"
         self.last_error: str | None = None
@@ -123,7 +124,7 @@ class Output:
         self._off = False
 
     def _may_open(self) -> bool:
-        return not self._off and self._clock.now_ns() >= self._retry_at_ns
+        return not self._off and not self._leaving and self._clock.now_ns() >= self._retry_at_ns
 
     def prepare(self, video_caps: str | None, first_ns: int, begins_ns: int) -> None:
         """Open the session now, though what comes first, due on air at ``first_ns``, is pushed at ``begins_ns`` only:
@@ -170,7 +171,9 @@ class Output:
                 continue
             if self._off:
                 log.info("output ended with the programme", extra=self._log_fields)
+                self._leaving = True
                 await self.finish(_END_S)
+                self._leaving = False
                 continue
             if (
                 self._caught_up_at_ns is not None
@@ -196,7 +199,10 @@ class Output:
             if not planned:
                 self.last_error = redact(reason)
             log.warning("output closed: %s; next attempt in %.1f s", reason, wait_s, extra=self._log_fields)
+            # a server refuses a second session on the path: the next one waits for the end of one that still works
+            self._leaving = planned
             await pipeline.stop()
+            self._leaving = False
 
     def _reason_to_close(self, pipeline: PublishPipeline) -> str | None:
         end = pipeline.poll_end()
