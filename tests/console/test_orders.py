@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from babelcast.spec import Controls, ControlsPatch
 from tests.e2e.browser import chromium, opened
@@ -145,3 +145,91 @@ async def test_an_address_that_names_no_stream_is_no_reason_to_stay_away() -> No
         async with opened(browser, f"{url}/#My%20Show", "Ana", faults=["422"]) as page:
             await shows(page, "my-show")
             await expect(page.locator(".meter-value").first).not_to_have_text("–")
+
+
+async def test_a_choice_that_was_refused_is_not_shown_as_made() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, watch), chromium() as browser:
+        async with opened(browser, url, "Ana", faults=["ERR_FAILED"]) as page:
+            fallback = page.get_by_label("What is heard when there is no dub")
+            await page.route("**/controls", lambda route: route.abort())
+            await fallback.focus()
+            await fallback.select_option("silence")
+            await expect(page.locator(".toast")).to_contain_text("not confirmed")
+            await expect(fallback).to_have_value("original")
+            change(source.streams["my-show"], {"fallback": "ducked"})
+            watch.poke("my-show")
+            await expect(fallback).to_have_value("ducked")
+
+
+async def test_what_was_not_confirmed_is_said_of_its_own_stream_alone() -> None:
+    source = FakeSource()
+    several(source)
+    async with console_server(source) as (url, watch), chromium() as browser:
+        async with opened(browser, f"{url}/#my-show", "Ana", faults=["ERR_FAILED"]) as page:
+            await page.route("**/my-show/controls", lambda route: route.abort())
+            word = page.locator(".air-word")
+            await page.get_by_role("button", name="Original audio now").click()
+            await expect(word).to_contain_text("not confirmed")
+            await page.evaluate("location.hash = 'studio-b'")
+            await shows(page, "studio-b")
+            await expect(word).to_have_text("Confirmed: the dub")
+            await page.evaluate("location.hash = 'my-show'")
+            await expect(word).to_contain_text("not confirmed")
+            change(source.streams["my-show"], {"force": "original"})
+            watch.poke("my-show")
+            await expect(word).to_contain_text("Confirmed: original")
+
+
+async def test_an_order_that_fails_late_does_not_speak_for_the_one_after_it() -> None:
+    source = FakeSource()
+    several(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, f"{url}/#my-show", "Ana", faults=["ERR_FAILED"]) as page:
+            fail = asyncio.Event()
+
+            async def late(route: Route) -> None:
+                await fail.wait()
+                await route.abort()
+
+            await page.route("**/my-show/controls", late)
+            await page.get_by_role("button", name="Original audio now").click()
+            await page.evaluate("location.hash = 'studio-b'")
+            await shows(page, "studio-b")
+            await page.get_by_role("button", name="Original audio now").click()
+            await expect(page.locator(".air-word")).to_contain_text("Confirmed: original")
+            fail.set()
+            await expect(page.locator(".toast")).to_contain_text("my-show")  # it's no longer before anybody
+            await expect(page.locator(".air-word")).to_contain_text("Confirmed: original")
+
+
+async def test_on_a_phone_the_button_says_of_which_stream_it_is_and_that_it_failed() -> None:
+    source = FakeSource()
+    several(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, f"{url}/#my-show", "Ana", size=(390, 844), faults=["ERR_FAILED"]) as page:
+            await page.route("**/controls", lambda route: route.abort())
+            button = page.locator(".air-original")
+            await expect(button).to_contain_text("my-show")
+            await button.click()
+            await expect(button).to_contain_text("Not confirmed")
+            await expect(button).to_be_in_viewport(ratio=1)
+
+
+async def test_what_no_worker_has_is_not_on_air() -> None:
+    source = FakeSource()
+    live(source)
+    stream = source.streams["my-show"]
+    async with console_server(source) as (url, watch), chromium() as browser:
+        async with opened(browser, url, "Ana") as page:
+            await expect(page.locator(".headline-title")).to_have_text("Dub on air")
+            stream.state = "retrying"  # it does not answer
+            watch.poke("my-show")
+            await expect(page.locator(".headline-title")).to_have_text("Starting again")
+            await page.get_by_role("button", name="Original audio now").click()
+            await expect(page.locator(".air-word")).to_contain_text("the worker has not got it yet")
+            await expect(page.locator(".air-original")).not_to_contain_text("is on air")
+            stream.state = "running"
+            watch.poke("my-show")
+            await expect(page.locator(".air-original")).to_contain_text("Original is on air")

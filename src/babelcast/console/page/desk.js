@@ -23,31 +23,40 @@ export function makeAir(page) {
   const node = h("section", { class: "card air-card", id: "air", tabindex: "-1", "aria-label": "On air" }, h("h2", {}, "On air now"), main, word, h("div", { class: "air-others", role: "group", "aria-label": "Other safe modes" }, others.map((each) => each.button)));
 
   let wish = null;
-  let failed = "";
+  let failed = null; // what was not confirmed, until the server has told of another change there
   const force = async (mode) => {
-    wish = { mode, stream: page.stream.id, revision: Infinity };
-    failed = "";
+    const { id, controls } = page.stream;
+    const asked = (wish = { mode, stream: id, revision: Infinity });
+    failed = null;
     update();
     try {
-      wish.revision = (await page.change({ force: mode }, { match: false })).revision;
+      asked.revision = (await page.change({ force: mode }, { match: false, id })).revision;
     } catch (error) {
-      wish = null;
-      failed = error.message;
+      if (wish === asked) {
+        wish = null;
+        const now = page.stream.controls; // the feed may have told of it, though no answer came
+        const done = now.revision > controls.revision && (now.force ?? "none") === mode;
+        failed = done ? null : { stream: id, revision: now.revision, why: error.message };
+      } else say(`${id}: ${error.message}`); // something else has been ordered, or another stream is shown
     }
     update();
   };
 
   const update = () => {
     const stream = page.stream;
-    if (wish && (wish.stream !== stream?.id || stream.controls.revision >= wish.revision)) wish = null;
     const live = stream !== null && stream.source.state !== "off";
+    if (wish && (wish.stream !== stream?.id || !live || stream.controls.revision >= wish.revision)) wish = null;
+    const wrong = failed?.stream === stream?.id && stream?.controls.revision === failed?.revision ? failed : null;
     const forced = stream?.controls.force ?? null;
     const wanted = wish ? (wish.mode === "none" ? null : wish.mode) : forced;
     const on = forced === "original";
     attr(original, "aria-pressed", String(on));
-    attr(original, "data-wish", wish?.mode === "original" && !on);
-    text(title, on ? "Original is on air" : "Original audio now");
-    text(hint, wish?.mode === "original" ? "requested …" : on ? (stream.forced ? `${stream.forced.by}, ${clock(stream.forced.at_s)}` : "chosen by an operator") : "one tap, heard at once");
+    const heard = on && (!late(stream) || Object.values(stream.targets).some((target) => target.cause === "operator" && target.fallback === "original"));
+    attr(original, "data-wish", (wish?.mode === "original" && !on) || (on && !heard));
+    text(title, !on ? "Original audio now" : heard ? "Original is on air" : "Original is wanted");
+    const whose = stream && Object.keys(page.store.state.streams).length > 1 ? `${stream.id}: ` : ""; // on a phone it stands alone
+    const still = on ? (stream.forced ? `${stream.forced.by}, ${clock(stream.forced.at_s)}` : "chosen by an operator") : "one tap, heard at once";
+    text(hint, wish?.mode === "original" ? "requested …" : wrong ? "Not confirmed" : whose + still);
     setIcon(sign, on ? "hand" : "speaker");
     attr(back, "data-wish", wish?.mode === "none" && forced !== null);
     text(backLabel, wish?.mode === "none" && forced !== null ? "Requested …" : "Back to dub");
@@ -59,18 +68,19 @@ export function makeAir(page) {
       button.disabled = !live;
     }
     const fallback = live && stream.targets[page.language]?.fallback;
-    attr(word, "data-tone", failed ? "alarm" : wish ? "busy" : forced || fallback ? "notice" : "ok");
-    text(word, sentence(stream, live, forced));
+    attr(word, "data-tone", wrong ? "alarm" : wish ? "busy" : forced || fallback ? "notice" : "ok");
+    text(word, sentence(stream, live, forced, wrong));
   };
-  const sentence = (stream, live, forced) => {
-    if (failed) return `Not confirmed: ${failed}`;
+  /** What there is to say while the worker is not known to have what is set. */
+  const late = (stream) => ((stream.in_force ?? 0) < stream.controls.revision ? " · the worker has not got it yet" : "");
+  const sentence = (stream, live, forced, wrong) => {
+    if (wrong) return `Not confirmed: ${wrong.why}`;
     if (!live) return "Off air";
     if (wish) return "Requested; waiting for the server";
-    const late = stream.in_force !== undefined && stream.in_force < stream.controls.revision ? " · the worker has not got it yet" : "";
     const fallen = stream.targets[page.language];
-    if (!forced && fallen?.fallback) return `Fallback on air: ${MODES[fallen.fallback].toLowerCase()}${late}`;
+    if (!forced && fallen?.fallback) return `Fallback on air: ${MODES[fallen.fallback].toLowerCase()}${late(stream)}`;
     const by = forced && stream.forced ? ` · ${stream.forced.by}, ${clock(stream.forced.at_s)}` : "";
-    return `Confirmed: ${forced ? MODES[forced].toLowerCase() : "the dub"}${by}${late}`;
+    return `Confirmed: ${forced ? MODES[forced].toLowerCase() : "the dub"}${by}${late(stream)}`;
   };
   return { node, update };
 }
@@ -142,7 +152,12 @@ export function makeMix(page) {
   const duck = h("button", { type: "button", class: "switch", role: "switch", "aria-checked": "false", "aria-label": "Duck the background under the dub", onclick: () => page.act(duck, () => page.change({ mix: { ducking: { enabled: duck.getAttribute("aria-checked") !== "true" } } })) });
   const amount = makeFader(page, "Duck by", 0, 40, 1, (at) => `${at} dB`, (at, id) => page.change({ mix: { ducking: { range_db: at } } }, { id }));
   const delay = makeFader(page, "Delay", 2, 20, 0.5, (at) => seconds(at), (at, id) => page.change({ delay_s: at }, { id }));
-  const fallback = h("select", { "aria-label": "What is heard when there is no dub", onchange: () => page.act(fallback, () => page.change({ fallback: fallback.value })) }, Object.entries(MODES).map(([value, label]) => h("option", { value }, label)));
+  let set = ""; // what the server has said of it last, and of which stream: while it is chosen from, nothing else moves it
+  const choose = async () => {
+    const done = await page.act(fallback, () => page.change({ fallback: fallback.value }));
+    if (done === null && page.stream) fallback.value = page.stream.controls.fallback;
+  };
+  const fallback = h("select", { "aria-label": "What is heard when there is no dub", onchange: choose }, Object.entries(MODES).map(([value, label]) => h("option", { value }, label)));
   const changed = h("p", { class: "changed" });
   const node = h(
     "section",
@@ -170,7 +185,9 @@ export function makeMix(page) {
       attr(amount.node, "data-off", !controls.mix.ducking.enabled);
       delay.update(controls.delay_s, stream.id);
       const moving = stream.delay.now !== undefined && Math.abs(stream.delay.now - controls.delay_s) > 0.05;
-      if (document.activeElement !== fallback && fallback.value !== controls.fallback) fallback.value = controls.fallback;
+      const now = `${stream.id} ${controls.fallback}`;
+      if (now !== set) fallback.value = controls.fallback;
+      set = now;
       const latest = stream.changed ? `${clock(stream.changed.at_s)} ${stream.changed.by}: ${changeInWords(stream.changed.what)}` : "As the config has it";
       text(changed, !live ? "" : moving ? `The delay is ${seconds(stream.delay.now)}, on its way to ${seconds(controls.delay_s)}` : latest);
       attr(changed, "data-moving", live && moving);
