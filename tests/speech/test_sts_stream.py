@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
 from tests.fakes.speech import frames, silence
+from tests.fakes.virtual_time import run_virtual
 from tests.fakes.web import serving as web_service
 
 from babelcast.errors import ConfigError, SpeechError, SpeechProtocolError
@@ -16,13 +19,14 @@ from babelcast.spec import BackendSpec
 from babelcast.speech.base import ClosedEvent, SpeechTarget
 from babelcast.speech.factory import make_backend
 from babelcast.speech.sts_http import StsHttpBackend
-from babelcast.speech.sts_stream import FrameQueue, StsStreamBackend
+from babelcast.speech.sts_stream import FrameQueue, StsStreamBackend, StsStreamSession
 from babelcast.units import NS_PER_S, SpeechFrame
-from babelcast.wire import DUB_FRAME, LAST_FRAME, STREAM_PATH, ErrorMessage, Ready, Segment, Stats
+from babelcast.wire import DUB_FRAME, LAST_FRAME, STREAM_PATH, ErrorMessage, Finished, Ready, Segment, Stats
 
 TARGET = SpeechTarget("show", "en", "es")
 Script = Callable[[web.WebSocketResponse], Awaitable[None]]
 READY = Ready(session_id="s", voice="v", asr="a", mt="m", tts="t").model_dump_json()
+FINISHED = Finished().model_dump_json()
 SEGMENT = Segment(
     segment_id="s-0",
     sequence=0,
@@ -183,3 +187,44 @@ def test_factory() -> None:
     for url in (None, "ftp://h"):
         with pytest.raises(ConfigError):
             make_backend(BackendSpec(kind="sts", url=url))
+
+
+class FakeSocket:
+    """In the place of the client's WebSocket, without a network: time may be virtual."""
+
+    def __init__(self) -> None:
+        self.messages: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
+
+    async def send_bytes(self, data: bytes) -> None: ...
+
+    async def send_str(self, data: str) -> None: ...
+
+    async def receive(self) -> aiohttp.WSMessage:
+        return await self.messages.get()
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(("answers_s", "code"), [(1.0, "finished"), (None, "deadline")])
+def test_the_time_to_answer_begins_with_the_sound_and_not_before(answers_s: float | None, code: str) -> None:
+    """The source's sound comes late: when it has come, the service has its time."""
+
+    async def main() -> tuple[ClosedEvent, float]:
+        loop = asyncio.get_running_loop()
+        socket, ready = FakeSocket(), Ready.model_validate_json(READY)
+        session = StsStreamSession(cast(aiohttp.ClientWebSocketResponse, socket), ready, 5.0, 6.0)
+        session.start()
+        await asyncio.sleep(5.9)
+        began = loop.time()
+        await session.send(next(frames(silence(0.1))))
+        if answers_s is not None:
+            await asyncio.sleep(answers_s)
+            socket.messages.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, FINISHED, None))
+        closed = [event async for event in session.events()][-1]
+        assert isinstance(closed, ClosedEvent)
+        await session.aclose()
+        return closed, loop.time() - began
+
+    closed, after_s = run_virtual(main())
+    assert closed.code == code and after_s == pytest.approx(answers_s or 6.0, abs=0.1)

@@ -136,7 +136,8 @@ class StsStreamSession:
         self._on_cut_off = on_cut_off
         self._socket = socket
         self._silent_s = silent_s
-        self._sent_since_answer = False
+        self._unanswered_since: float | None = None
+        """When the first sound after the latest answer was sent, by the loop's clock."""
         self._sent_until_ns = 0
         self._queue = FrameQueue(queue_s)
         self._events = EventQueue(_MAX_EVENTS)
@@ -202,7 +203,8 @@ class StsStreamSession:
     async def _send_frames(self) -> None:
         try:
             while frame := await self._next_frame():
-                self._sent_since_answer = True
+                if self._unanswered_since is None:
+                    self._unanswered_since = asyncio.get_running_loop().time()
                 self._sent_until_ns = frame.end_ns
                 await self._socket.send_bytes(wire.SOURCE_FRAME.pack(frame.start_ns) + frame.pcm)
             await self._socket.send_str(wire.Finish().model_dump_json())
@@ -242,13 +244,16 @@ class StsStreamSession:
     async def _next_message(self) -> aiohttp.WSMessage:
         """Raises SpeechUnavailableError when the service hears sound and says nothing: it answers at least once a
         second (progress, statistics)."""
+        loop, wait_s = asyncio.get_running_loop(), self._silent_s
+        self._unanswered_since = None
         while True:
-            self._sent_since_answer = False
             try:
-                async with asyncio.timeout(self._silent_s):
+                async with asyncio.timeout(wait_s):
                     return await self._socket.receive()
             except TimeoutError as error:
-                if self._sent_since_answer:
+                since = self._unanswered_since
+                wait_s = self._silent_s if since is None else since + self._silent_s - loop.time()
+                if wait_s <= 0:
                     raise SpeechUnavailableError("the speech service says nothing", code="deadline") from error
 
     async def _take(self, message: aiohttp.WSMessage) -> ClosedEvent | None:
