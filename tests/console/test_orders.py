@@ -233,3 +233,42 @@ async def test_what_no_worker_has_is_not_on_air() -> None:
             stream.state = "running"
             watch.poke("my-show")
             await expect(page.locator(".air-original")).to_contain_text("Original is on air")
+
+
+async def test_whose_login_is_over_is_asked_for_it_when_something_is_ordered() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source, token="t0ken") as (url, _), chromium() as browser:
+        async with opened(browser, url, "Ana", faults=["401"]) as page:
+            await page.get_by_label("Token").fill("t0ken")
+            await page.get_by_role("button", name="Log in").click()
+            await expect(page.locator(".headline-title")).to_have_text("Dub on air")
+            await page.context.clear_cookies()
+            await page.get_by_role("button", name="Original audio now").click()
+            await page.get_by_label("Token").fill("t0ken")
+            await page.evaluate("location.hash = '~new'")  # going back and forth brings no second one
+            await page.evaluate("location.hash = 'my-show'")
+            await asyncio.sleep(1.0)
+            await expect(page.locator(".screen")).to_have_count(1)
+            await page.get_by_role("button", name="Log in").click()
+            await expect(page.locator(".screen")).to_have_count(0)
+            await page.get_by_role("button", name="Original audio now").click()
+            await expect(page.locator(".air-word")).to_contain_text("Confirmed: original")
+
+
+async def test_where_the_browser_keeps_nothing_the_page_works_all_the_same() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        page = await browser.new_page()
+        await page.add_init_script(
+            "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError') } })"
+        )
+        await page.goto(url)
+        await expect(page.locator(".headline-title")).to_have_text("Dub on air")
+        await page.locator(".you").click()
+        await page.get_by_label("Your name, for the others").fill("Ana")
+        await page.get_by_role("button", name="Light or dark").click()
+        await page.get_by_role("button", name="Keep").click()
+        await page.get_by_role("button", name="Original audio now").click()
+        await expect(page.locator(".air-hint")).to_contain_text("Ana")

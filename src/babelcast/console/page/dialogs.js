@@ -5,6 +5,7 @@ import { ask, me } from "./net.js";
 
 /** Covers the page until the server has taken the token. */
 export function login(done) {
+  if (document.querySelector(".screen")) return; // it is asked already
   const token = h("input", { type: "password", id: "token", name: "token", autocomplete: "current-password", required: true });
   const name = h("input", { type: "text", id: "name", name: "name", autocomplete: "username", maxlength: 40, value: me.name, placeholder: "operator" });
   const error = h("p", { class: "field-error", role: "alert" });

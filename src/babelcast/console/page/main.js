@@ -2,7 +2,7 @@
 
 import { attr, h, icon, setIcon, show, text } from "./dom.js";
 import { clock, duration } from "./format.js";
-import { Feed, ask, me } from "./net.js";
+import { Feed, ask, kept, me, onDenied } from "./net.js";
 import { Store } from "./store.js";
 import { askName, login, say } from "./dialogs.js";
 import { makeAlarms, makeEvents, makeStreams } from "./rail.js";
@@ -26,7 +26,7 @@ class Page {
     this.language = null;
     this.busy = Promise.resolve();
     this.revisions = {}; // of the streams that we have changed: what the feed has not told yet
-    this.theme(localStorage.getItem("theme") ?? "dark");
+    this.theme(kept.get("theme") ?? "dark");
     addEventListener("hashchange", () => this.turn(location.hash.slice(1)));
   }
 
@@ -37,7 +37,7 @@ class Page {
 
   theme(name) {
     document.documentElement.dataset.theme = name;
-    localStorage.setItem("theme", name);
+    kept.set("theme", name);
   }
 
   turn(view) {
@@ -269,5 +269,6 @@ async function begin() {
 
 const known = () => (NAME.test(page.view) ? page.view : null);
 
+onDenied(begin);
 document.getElementById("app").replaceChildren(top, lost, newer, main);
 begin();

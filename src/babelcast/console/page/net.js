@@ -5,14 +5,41 @@ const FIRST_WAIT_MS = 300;
 const LONGEST_WAIT_MS = 4000;
 const ANSWER_MS = 6000;
 
-export const me = {
-  get name() {
-    return localStorage.getItem("operator") ?? "";
+const memory = new Map();
+
+/** What the browser keeps; where it may keep nothing, as long as this page is open. */
+export const kept = {
+  get(name) {
+    try {
+      return localStorage.getItem(name);
+    } catch {
+      return memory.get(name) ?? null;
+    }
   },
-  set name(value) {
-    localStorage.setItem("operator", value);
+  set(name, value) {
+    memory.set(name, value);
+    try {
+      localStorage.setItem(name, value);
+    } catch { /* forbidden, or full */ }
   },
 };
+
+export const me = {
+  get name() {
+    return kept.get("operator") ?? "";
+  },
+  set name(value) {
+    kept.set("operator", value);
+  },
+};
+
+const SESSION = "api/v1/session";
+const denied = new Set();
+
+/** `told()` when an order was refused because nobody is logged in. */
+export function onDenied(told) {
+  denied.add(told);
+}
 
 export class Refused extends Error {
   constructor(status, detail) {
@@ -45,6 +72,7 @@ export async function ask(method, path, body, { headers = {}, patience = ANSWER_
   try {
     document = JSON.parse(text);
   } catch { /* another program's error page says nothing to us */ }
+  if (answer.status === 401 && path !== SESSION) for (const told of denied) told();
   if (!answer.ok) throw new Refused(answer.status, document?.detail ?? `The server answered ${answer.status}`);
   return { status: answer.status, document, etag: answer.headers.get("etag") };
 }
@@ -122,7 +150,7 @@ export class Feed {
   async again() {
     this.timer = 0;
     try {
-      const { document } = await ask("GET", "api/v1/session");
+      const { document } = await ask("GET", SESSION);
       if (document.needed && !document.ok) {
         this.on.denied();
         return;
