@@ -10,8 +10,10 @@ import pytest
 from babelcast.bridge import encoder
 from babelcast.bridge.programme import Programme
 from babelcast.bridge.recorder import Recorder, Recording
+from babelcast.bridge.service import _keep
 from babelcast.bridge.settings import load
 from babelcast.bridge.sound import Sound
+from babelcast.errors import BabelcastError
 from babelcast.slate.silence import SilenceAac
 
 pytestmark = pytest.mark.integration
@@ -86,6 +88,30 @@ async def test_the_state_of_the_sound_is_that_of_the_latest_choice() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_fault_of_ours_does_not_end_the_sound(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("babelcast.bridge.service._AGAIN_S", 0.0)
+    faults, played = [IndexError("a fault of ours")], asyncio.Event()
+
+    async def play(address: str) -> BabelcastError:
+        if faults:
+            raise faults.pop()
+        played.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    sound = Sound()
+    monkeypatch.setattr(sound, "_play", play)
+    sound.use("/a/file.wav")
+    task = asyncio.create_task(_keep(sound.run))
+    async with asyncio.timeout(5):
+        await played.wait()
+    assert "it begins again" in caplog.text
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_recorder_survives_the_loss_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(wanted: Recording) -> tuple[int, int, int]:
         raise FileNotFoundError(2, "No such file or directory")
@@ -99,6 +125,27 @@ async def test_a_recorder_survives_the_loss_of_its_folder(tmp_path: Path, monkey
         while recorder.state != "retrying":
             await asyncio.sleep(0.01)
     assert "can't look into" in str(recorder.last_error)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_fault_of_ours_does_not_end_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("babelcast.bridge.service._AGAIN_S", 0.0)
+    faults, recorded = [IndexError("a fault of ours")], asyncio.Event()
+
+    async def record(wanted: Recording) -> BabelcastError:
+        if faults:
+            raise faults.pop()
+        recorded.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    recorder = Recorder("rtmp://127.0.0.1:1/x")
+    monkeypatch.setattr(recorder, "_record", record)
+    recorder.use(Recording(tmp_path, 1.0, 1))
+    task = asyncio.create_task(_keep(recorder.run))
+    async with asyncio.timeout(5):
+        await recorded.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

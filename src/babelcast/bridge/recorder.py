@@ -8,6 +8,7 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from babelcast.bridge import command
 from babelcast.bridge.encoder import Ffmpeg, outcome
@@ -56,13 +57,17 @@ class Recorder:
             self._changed.clear()
             self.state = "off" if wanted is None else "connecting"
             self.files, self.bytes, self.last_error = 0, 0, None
-            recording = asyncio.create_task(self._record_forever(wanted)) if wanted else None
+            tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._changed.wait())]
+            if wanted:
+                tasks.append(asyncio.create_task(self._record_forever(wanted)))
             try:
-                await self._changed.wait()
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # raises where a fault ended the recording
             finally:
-                if recording is not None:
-                    recording.cancel()
-                    await asyncio.gather(recording, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _record_forever(self, wanted: Recording) -> None:
         backoff = Backoff(first_s=0.5, most_s=10.0)

@@ -68,6 +68,7 @@ class Sound:
             os.close(writing)
 
     async def run(self) -> None:
+        self._chosen.set()  # also where it begins again
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pace(), name="bridge sound")
             group.create_task(self._sources(), name="bridge sound source")
@@ -102,6 +103,8 @@ class Sound:
             changed = asyncio.create_task(self._chosen.wait())
             try:
                 await asyncio.wait({source, changed}, return_when=asyncio.FIRST_COMPLETED)
+                if source.done():
+                    source.result()  # raises: it ends by a fault alone
             finally:
                 source.cancel()
                 changed.cancel()
