@@ -366,3 +366,33 @@ async def test_what_is_not_seen_is_not_played_either() -> None:
             await page.locator(".streams a[href='#my-show']").click()
             await expect(page.locator("iframe[src*='live/my-show']")).to_have_count(2)
             await expect(page.locator("iframe")).to_have_count(2)
+
+
+async def test_what_is_said_to_be_is_of_the_language_that_it_is_now() -> None:
+    source = FakeSource()
+    live(source)
+    stream = source.streams["my-show"]
+    async with console_server(source) as (url, watch), chromium() as browser, opened(browser, url, "Ana") as page:
+        link = page.locator(".download").first
+        await expect(link).to_have_attribute("href", "api/v1/streams/my-show/captions/en.vtt")
+        stream.source_language = "fr"
+        watch.poke("my-show")
+        await expect(page.locator(".lines-title").first).to_contain_text("French")
+        await expect(link).to_have_attribute("href", "api/v1/streams/my-show/captions/fr.vtt")
+
+
+async def test_levels_that_have_ended_are_not_shown_as_if_they_stood_still() -> None:
+    source = FakeSource()
+    live(source)
+    stream = source.streams["my-show"]
+    async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, "Ana") as page:
+        values = page.locator(".meter-value")
+        await expect(values.last).not_to_have_text("–")
+        stream.answers = False
+        await expect(values.last).to_have_text("–")
+        await page.reload()  # nor to somebody who comes then
+        await expect(page.locator(".headline-name")).to_have_text("my-show")
+        await asyncio.sleep(1.0)
+        await expect(values.last).to_have_text("–")
+        stream.answers = True
+        await expect(values.last).not_to_have_text("–")

@@ -70,6 +70,8 @@ class FakeStream:
     def __init__(self, stream_id: str, languages: tuple[str, ...] = ("es",)) -> None:
         self.id = stream_id
         self.languages = languages
+        self.source_language = "en"
+        self.answers = True
         self.on_air = True
         self.gone_at: float | None = None
         self.began = time.time() - 754
@@ -131,7 +133,7 @@ class FakeStream:
         )
 
     def status(self) -> WorkerStatus | None:
-        if self.state != "running" or not (self.on_air or self.gone_at):
+        if self.state != "running" or not self.answers or not (self.on_air or self.gone_at):
             return None
         return WorkerStatus(
             stream_id=self.id,
@@ -157,7 +159,7 @@ class FakeStream:
             state=self.state if self.on_air or gone else "offline",
             online=self.on_air and not gone,
             source_gone_s=time.time() - self.gone_at if self.gone_at else None,
-            source_language="en",
+            source_language=self.source_language,
             target_languages=self.languages,
             urls=UrlsView(publish=f"rtmp://127.0.0.1:1935/live/{self.id}/in", watch={}),
             worker=WorkerView(
@@ -268,7 +270,7 @@ class FakeSource:
 
     async def levels(self, stream_id: str) -> Mapping[str, Levels] | None:
         stream = self.streams.get(stream_id)
-        return stream.levels() if stream and stream.on_air else None
+        return stream.levels() if stream and stream.on_air and stream.answers else None
 
     async def segments(self, stream_id: str, after: int) -> list[SegmentEntry] | None:
         return self.streams[stream_id].segments(after)

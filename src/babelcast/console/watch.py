@@ -256,14 +256,14 @@ class Watch:
             if self._trouble.ready() is not None:
                 log.exception("the levels can't be had")
             return
-        if levels is None:
-            return
-        rounded = {
+        rounded = {  # none where the worker does not answer: what was last must not stand there as if it were now
             language: [round(each, 1) for each in (level.source, level.background, level.dub, level.output)]
-            for language, level in levels.items()
+            for language, level in (levels or {}).items()
         }
-        self._levels[stream_id] = _event("levels", {"stream": stream_id, "levels": rounded})
-        self._tell()
+        told = _event("levels", {"stream": stream_id, "levels": rounded})
+        if told != self._levels.get(stream_id):
+            self._levels[stream_id] = told
+            self._tell()
 
     async def _look(self) -> None:
         await self._look_at_events()

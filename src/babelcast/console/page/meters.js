@@ -32,7 +32,7 @@ export function makeMeters(page) {
       const now = performance.now();
       rows.forEach((row, index) => {
         const db = found ? found[index] : -120;
-        if (db >= row.held || now - row.heldAt > HOLD_MS) {
+        if (!found || db >= row.held || now - row.heldAt > HOLD_MS) {
           row.held = db;
           row.heldAt = now;
         }

@@ -47,7 +47,7 @@ export function makeTranscript(page) {
 
   let offered = "";
   const offer = (stream) => {
-    const wanted = JSON.stringify([stream?.id, page.language]);
+    const wanted = JSON.stringify([stream?.id, stream?.languages.source, page.language]);
     if (wanted === offered) return;
     offered = wanted;
     if (!stream) return;
