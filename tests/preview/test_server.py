@@ -25,6 +25,7 @@ from babelcast.preview.server import Previews
 from babelcast.preview.settings import PreviewSettings
 from babelcast.preview.wire import Offer, Watch
 from tests.e2e.programs import until
+from tests.fakes.fake_media_server import FakeMediaServer
 from tests.preview.rig import HERE, IN, publishing, relay_site, relaying
 
 pytestmark = pytest.mark.integration
@@ -300,3 +301,18 @@ async def _channels(site: Any, count: int) -> bool:
 
 async def _viewers(site: Any, count: int) -> bool:
     return bool((await site.process.status()).viewers == count)
+
+
+async def test_a_disk_that_takes_nothing_is_said_and_previews_are_kept_ready_once_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths_module, "_READY_S", 0.0)
+    (tmp_path / "file").touch()
+    server = FakeMediaServer()
+    server.publish("show")
+    async with PreviewProcess(tmp_path / "file" / "preview", PreviewSettings()).running() as process:
+        with pytest.raises(LaunchError, match="not a directory"):
+            await process.watch(IN, "rtmp://127.0.0.1:1/live/show/in")
+        async with ServerPaths(server).kept_ready(process, playing=True), asyncio.timeout(5):
+            while server.listed < 5:
+                await asyncio.sleep(0.01)

@@ -15,7 +15,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from babelcast.control_socket import socket_path
-from babelcast.errors import BabelcastError, LaunchError, MissingDependencyError
+from babelcast.errors import BabelcastError, LaunchError, MissingDependencyError, why
 from babelcast.preview.settings import PreviewSettings
 from babelcast.preview.wire import Answer, ChannelStatus, Offer, PreviewStatus, Refusal, Watch
 from babelcast.process import Child
@@ -114,7 +114,10 @@ class PreviewProcess:
                 raise MissingDependencyError(
                     "the preview needs the packages of the extra `preview`", hint="pip install 'babelcast[preview]'"
                 )
-            await asyncio.to_thread(_write_settings, self._folder, self._settings)
+            try:
+                await asyncio.to_thread(_write_settings, self._folder, self._settings)
+            except OSError as error:
+                raise LaunchError(f"the preview process can't be told its settings: {why(error)}") from error
             async with contextlib.AsyncExitStack() as stack:  # a start that fails leaves nothing behind
                 path = stack.enter_context(socket_path(self._folder))
                 connector = aiohttp.UnixConnector(path=path, limit=64)
