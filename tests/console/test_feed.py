@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -63,18 +63,24 @@ class Reader:
             self.state, self.revision = apply(self.state, document["patch"]), document["revision"]
 
 
-async def reading(url: str, *, seconds: float, count: int = 1, stream: str = "my-show") -> list[Reader]:
-    """That many readers at once, for so long."""
+async def reading(
+    url: str, enough: Callable[[Reader], object], *, count: int = 1, stream: str = "my-show"
+) -> list[Reader]:
+    """That many readers at once, until each of them has ``enough``."""
     readers = [Reader() for _ in range(count)]
     async with aiohttp.ClientSession() as http:
         tasks = [
             asyncio.create_task(reader.read(http, f"{url}/api/v1/console/feed?stream={stream}&who=R{number}"))
             for number, reader in enumerate(readers)
         ]
-        await asyncio.sleep(seconds)
-        for task in tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            async with asyncio.timeout(20):
+                while not all(map(enough, readers)) and not any(task.done() for task in tasks):
+                    await asyncio.sleep(0.02)
+        finally:
+            for task in tasks:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes), outcomes
     return readers
 
@@ -87,20 +93,29 @@ def source() -> Counting:
 async def test_all_who_watch_know_the_same_and_the_worker_is_asked_once(source: Counting) -> None:
     several(source)
     async with console_server(source) as (url, watch):
-        readers = await reading(url, seconds=2.5, count=3)
+
+        def enough(reader: Reader) -> bool:
+            seen = {name: len(documents) for name, documents in reader.seen.items()}
+            all_here = reader.state and len(reader.state["server"]["operators"]) == 3
+            return bool(all_here and seen.get("patch", 0) >= 3 and "lines" in seen and seen.get("levels", 0) >= 10)
+
+        began = time.monotonic()
+        readers = await reading(url, enough, count=3)
+        seconds = time.monotonic() - began
         for reader in readers:
             assert [each for each in reader.seen["state"]] == reader.seen["state"][:1]
-            assert len(reader.seen["patch"]) >= 3 and len(reader.seen["lines"]) >= 1
-            assert len(reader.seen["levels"]) >= 10
             assert set(reader.state["streams"]) == set(source.streams)
         by_revision = {reader.revision: reader.state for reader in readers}
         assert all(reader.state == by_revision[reader.revision] for reader in readers)
         assert readers[0].state["server"]["operators"] == {"R0": 1, "R1": 1, "R2": 1}
-        assert set(source.asked) == {"my-show"} and source.asked["my-show"] <= 30  # ten a second, for all three
+        assert set(source.asked) == {"my-show"}
+        assert source.asked["my-show"] <= 10 * seconds + 1, "ten a second, for all three"
+        async with asyncio.timeout(10):
+            while watch._watchers:
+                await asyncio.sleep(0.01)
         asked = source.asked["my-show"]
         await asyncio.sleep(1.0)
         assert source.asked["my-show"] <= asked + 1  # nobody watches
-        assert watch._watchers == set()
 
 
 class Slow(FakeSource):
@@ -143,7 +158,9 @@ async def test_a_change_is_told_at_once(source: Counting) -> None:
     async with console_server(source) as (url, _), aiohttp.ClientSession() as http:
         reader = Reader()
         task = asyncio.create_task(reader.read(http, f"{url}/api/v1/console/feed?stream=my-show"))
-        await asyncio.sleep(0.7)
+        async with asyncio.timeout(10):
+            while not reader.state:
+                await asyncio.sleep(0.01)
         began = time.monotonic()
         who = {"X-Operator": "%C3%81na"}
         async with http.patch(
@@ -163,16 +180,17 @@ async def test_a_change_is_told_at_once(source: Counting) -> None:
 async def test_an_alarm_is_acknowledged_for_all_and_outlives_its_cause(source: Counting) -> None:
     source_lost(source)
     async with console_server(source) as (url, watch), aiohttp.ClientSession() as http:
-        (first,) = await reading(url, seconds=0.6)
-        assert set(first.state["alarms"]) == {"my-show/source-lost"}
+        key = "my-show/source-lost"
+        (first,) = await reading(url, lambda reader: reader.state and reader.state["alarms"])
+        assert set(first.state["alarms"]) == {key}
         assert first.state["streams"]["my-show"]["source"]["state"] == "lost"
         ack = f"{url}/api/v1/alarms/my-show/source-lost/acknowledge"
         async with http.post(ack, headers={"X-Operator": "Ana"}) as answer:
             assert answer.status == 204
-        (second,) = await reading(url, seconds=0.6)
-        assert second.state["alarms"]["my-show/source-lost"]["by"] == "Ana"
+        (second,) = await reading(url, lambda reader: reader.state and reader.state["alarms"][key]["by"])
+        assert second.state["alarms"][key]["by"] == "Ana"
         source.streams["my-show"].gone_at = None
-        (third,) = await reading(url, seconds=4.2)
+        (third,) = await reading(url, lambda reader: reader.state and not reader.state["alarms"])
         assert third.state["alarms"] == {}
         async with http.post(ack) as answer:
             assert answer.status == 404
@@ -182,11 +200,15 @@ async def test_an_alarm_is_acknowledged_for_all_and_outlives_its_cause(source: C
 async def test_too_many_are_turned_away(source: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     live(source)
     monkeypatch.setattr(watch_module, "MAX_WATCHERS", 2)
-    async with console_server(source) as (url, _):
-        task = asyncio.create_task(reading(url, seconds=1.0, count=2))
-        await asyncio.sleep(0.5)
+    async with console_server(source) as (url, watch):
+        refused = asyncio.Event()
+        task = asyncio.create_task(reading(url, lambda reader: reader.state and refused.is_set(), count=2))
+        async with asyncio.timeout(10):
+            while len(watch._watchers) < 2:
+                await asyncio.sleep(0.01)
         async with aiohttp.ClientSession() as http, http.get(f"{url}/api/v1/console/feed") as answer:
             assert answer.status == 503 and "Retry-After" in answer.headers
+        refused.set()
         await task
 
 

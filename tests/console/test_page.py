@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from babelcast.spec import SegmentEntry
 from tests.e2e.browser import chromium, opened
@@ -133,9 +133,8 @@ async def test_a_destination_is_stopped_by_holding_and_an_alarm_acknowledged() -
         assert source.streams["my-show"].enabled == {}
         await stop.hover()
         await ana.mouse.down()
-        await asyncio.sleep(1.3)
-        await ana.mouse.up()
         await expect(ben.get_by_role("button", name="Start youtube")).to_be_visible()
+        await ana.mouse.up()
         assert source.streams["my-show"].enabled == {"youtube": False}
         await ben.get_by_role("button", name="Start youtube").click()
         await expect(ana.get_by_role("button", name="Stop youtube: hold")).to_be_visible()
@@ -153,12 +152,19 @@ async def test_another_operators_change_is_not_overwritten() -> None:
         async with opened(browser, url, "Ana", faults=["412"]) as page:
             await expect(page.locator(".headline-title")).to_contain_text("Dub on air")
             stream = source.streams["my-show"]
-            stream.controls = stream.controls.model_copy(update={"revision": 7})  # not told yet
+
+            async def overtaken(route: Route) -> None:
+                """Ben's change, of which Ana's page was not told before it sent hers."""
+                stream.controls = stream.controls.model_copy(update={"revision": 7})
+                source.note("controls_changed", "my-show", "Ben: mix.dub_gain 1.0 (revision 7)")
+                await route.continue_()
+
+            await page.route("**/controls", overtaken, times=1)
             fader = page.get_by_label("Background", exact=True)
             await page.evaluate("document.querySelector('.switch').click()")
             await expect(page.locator(".toast")).to_contain_text("Somebody else")
             assert not stream.controls.mix.ducking.enabled
-            await asyncio.sleep(0.7)
+            await expect(page.locator(".changed")).to_contain_text("Ben")
             await fader.focus()
             await page.keyboard.press("ArrowLeft")
             await expect(page.locator(".changed")).to_contain_text("Ana")
