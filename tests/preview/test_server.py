@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
@@ -111,7 +112,7 @@ async def test_a_viewer_that_vanishes_in_the_handshake_is_given_up(monkeypatch: 
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"])
     async with relaying() as relay, publishing(f"{relay.rtmp_url}/{IN}"):
         url = f"{relay.rtmp_url}/{IN}"
-        async with Previews(PreviewSettings(), grace_s=0.5, handshake_s=0.5).running() as previews:
+        async with Previews(PreviewSettings(), grace_s=0.5, handshake_s=2.0).running() as previews:
             offers = [await _sdp() for _ in range(5)]
             before = len(os.listdir("/proc/self/fd"))
             for sdp in offers:
@@ -174,11 +175,11 @@ async def test_the_process_waits_for_a_worker_that_has_just_begun(
         relay_site(tmp_path) as (relay, site),
         contextlib.aclosing(RelayClient(relay.api_url, relay.rtmp_url)) as server,
         publishing(f"{relay.rtmp_url}/{IN}"),
-        ServerPaths(server).kept_ready(site.process, playing=False),
     ):
-        await asyncio.sleep(0.5)
-        assert site.process.pid is None, "the worker needs the processor more"
-        await until(lambda: site.process.pid, "a process, although nobody has looked")
+        began = time.monotonic()
+        async with ServerPaths(server).kept_ready(site.process, playing=False):
+            await until(lambda: site.process.pid, "a process, although nobody has looked")
+            assert time.monotonic() - began > 0.99, "the worker needs the processor more"
 
 
 async def test_the_page_has_its_path_played_before_it_asks_where_it_may_be_watched(tmp_path: Path) -> None:
@@ -187,7 +188,10 @@ async def test_the_page_has_its_path_played_before_it_asks_where_it_may_be_watch
             async with site.http.get(f"/preview/{IN}") as answer:
                 assert answer.status == 200
             await until(lambda: site.process.pid, "a process")
-            await asyncio.sleep(0.5)
+            if played:
+                await until(lambda: _channels(site, 1), "it is played")
+            else:
+                await asyncio.sleep(0.5)
             assert [each.path for each in (await site.process.status()).channels] == played
 
 
