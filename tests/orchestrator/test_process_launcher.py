@@ -46,8 +46,8 @@ async def only(made: ProcessLauncher) -> Handle:
     return handle
 
 
-async def in_state(made: ProcessLauncher, state: LaunchState) -> Handle:
-    async with asyncio.timeout(15):
+async def in_state(made: ProcessLauncher, state: LaunchState, timeout_s: float = 15.0) -> Handle:
+    async with asyncio.timeout(timeout_s):
         while (handle := await only(made)).state != state:
             await asyncio.sleep(0.02)
     return handle
@@ -172,8 +172,7 @@ async def test_one_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path
         await made.ensure(spec(), 1)
         await in_state(made, "running")
         stopping = asyncio.create_task(made.stop("a", 0.5))
-        await asyncio.sleep(0.2)
-        assert (await only(made)).state == "stopping"
+        await in_state(made, "stopping")
         await stopping
         handle = await only(made)
         assert (handle.state, handle.exit_code, handle.requested) == ("succeeded", -signal.SIGKILL, True)

@@ -10,6 +10,7 @@ import pytest
 
 from babelcast.orchestrator.launchers.process import ProcessLauncher
 from babelcast.orchestrator.launchers.spare import SPARE_COMMAND
+from babelcast.orchestrator.supervisor import SupervisionPolicy
 from babelcast.process import start_time
 from tests.orchestrator.conftest import FAST, FakeWorkers, eventually
 from tests.orchestrator.test_process_launcher import in_state, spec
@@ -25,13 +26,21 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("babelcast.orchestrator.launchers.spare._AFTER_A_START_S", 0.0)
 
 
-def launcher(tmp_path: Path, workers: FakeWorkers, spare: Sequence[str] = FAKE) -> ProcessLauncher:
-    return ProcessLauncher(tmp_path / "state", orphans="die", command=workers.command, policy=FAST, spare=spare)
+def launcher(
+    tmp_path: Path, workers: FakeWorkers, spare: Sequence[str] = FAKE, policy: SupervisionPolicy = FAST
+) -> ProcessLauncher:
+    return ProcessLauncher(tmp_path / "state", orphans="die", command=workers.command, policy=policy, spare=spare)
 
 
 def pid_of(made: ProcessLauncher) -> int | None:
     assert made._spare is not None
     return made._spare.pid
+
+
+def _was_made(made: ProcessLauncher) -> bool:
+    """Or it was tried."""
+    assert made._spare is not None
+    return made._spare._timer is None
 
 
 async def test_the_spare_becomes_the_worker_and_another_one_is_made(tmp_path: Path, workers: FakeWorkers) -> None:
@@ -57,20 +66,20 @@ async def test_without_a_spare_that_lives_a_worker_starts_as_ever(
 ) -> None:
     made = launcher(tmp_path, workers, spare)
     async with made.running():
-        await eventually(lambda: pid_of(made) is None or start_time(pid_of(made) or 0) is None, "none that lives")
+        await eventually(lambda: _was_made(made) and start_time(pid_of(made) or 0) is None, "none that lives")
         await made.ensure(spec(), 1)
         running = await in_state(made, "running")
         assert workers.pids() == [running.pid]
 
 
 async def test_the_real_one_becomes_what_it_is_told(tmp_path: Path, workers: FakeWorkers) -> None:
-    made = launcher(tmp_path, workers, SPARE_COMMAND)
+    made = launcher(tmp_path, workers, SPARE_COMMAND, SupervisionPolicy(start_timeout_s=60.0))
     async with made.running():
         await eventually(lambda: pid_of(made) is not None, "a spare")
         first = pid_of(made)
         handle = await made.ensure(spec(), 1)
         assert handle.pid == first
-        await in_state(made, "running")
+        await in_state(made, "running", timeout_s=60.0)  # that of a real one takes its time
         shown = Path(f"/proc/{first}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
         assert shown.endswith(f"babelcast worker --spec {tmp_path}/state/workers/a/1/spec.json")
         assert any("worker listens" in line for line in await made.logs("a", 20))
