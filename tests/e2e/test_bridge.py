@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
@@ -137,7 +138,7 @@ async def test_the_source_of_sound_dies_and_comes_back_and_the_pictures_go_on(tm
                 finally:
                     producer.kill()
                     producer.wait()
-                await until(lambda: bridge.status().sound.state == "stalled")
+                await until(lambda: bridge.status().sound.state != "live")  # it is stalled for a moment, then gone
                 marks.append(len(sounds(session)))
                 await until(lambda: len(sounds(session)) > marks[-1] + 30)
     assert len(primary.sessions) == 1
@@ -145,7 +146,9 @@ async def test_the_source_of_sound_dies_and_comes_back_and_the_pictures_go_on(tm
     assert largest_gap_ms(on_air) <= _FRAME_MS + 1
     assert largest_gap_ms(sounds(session)[100:]) <= 23, "the sound never stops"
     heard = ["tone" if each > 1_000 else "silence" for each in loudness(session.messages)]
-    changes = [each for at, each in enumerate(heard) if at == 0 or heard[at - 1] != each]
+    runs = [(each, len(list(tenths))) for each, tenths in itertools.groupby(heard)]
+    lasting = [each for each, tenths in runs if each == "tone" or tenths >= 5]  # a busy machine leaves holes in a tone
+    changes = [each for each, _ in itertools.groupby(lasting)]
     assert changes.count("tone") == 2 and changes[-1] == "silence"
 
 
