@@ -131,18 +131,28 @@ async def test_it_goes_live_by_itself_and_back(tmp_path: Path) -> None:
 
 async def test_a_stream_that_ends_while_the_page_joins_is_no_error(tmp_path: Path) -> None:
     async with _scene(tmp_path) as scene, contextlib.AsyncExitStack() as source:
-        page = await scene.browser.new_page()
+        page, answered = await scene.browser.new_page(), asyncio.Event()
 
         async def end_first(route: Route) -> None:
             answer = await route.fetch()
             await source.aclose()
             await until(lambda: _no_channel(scene.site), "the source is over")
             await route.fulfill(response=answer)
+            answered.set()
 
+        async def patient(route: Route) -> None:
+            """A page that is not told of the end waits for the first picture; here until its browser gives up."""
+            answer = await route.fetch()
+            script = await answer.text()
+            assert "FIRST_PICTURE_MS = 6000;" in script
+            await route.fulfill(response=answer, body=script.replace("= 6000;", "= 600000;"))
+
+        await page.route("**/preview.js", patient)
         await page.route("**/whep", end_first, times=1)
         await source.enter_async_context(publishing(scene.ingest))
         await embedded(page, scene.site.page(), dashboard=scene.parent)
-        await until_told(page, "placeholder", within_s=6.0)
+        await answered.wait()
+        await until_told(page, "placeholder", within_s=10.0)
         states = await page.evaluate("window.messages.map((each) => each.state)")
         assert list(dict.fromkeys(states)) == ["connecting", "placeholder"]
 
