@@ -272,3 +272,21 @@ async def test_where_the_browser_keeps_nothing_the_page_works_all_the_same() -> 
         await page.get_by_role("button", name="Keep").click()
         await page.get_by_role("button", name="Original audio now").click()
         await expect(page.locator(".air-hint")).to_contain_text("Ana")
+
+
+async def test_an_order_gets_through_with_the_page_open_in_six_tabs() -> None:
+    """A browser has six connections to a server, and each page's feed takes one for good."""
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        context = await browser.new_context()
+        for _tab in range(6):
+            page = await context.new_page()
+            await page.goto(url)
+            await shows(page, "my-show")
+        await page.get_by_role("button", name="Original audio now").click()
+        await expect(page.locator(".air-word")).to_contain_text("Confirmed: original")
+        await expect(page.locator(".meter-value").first).not_to_have_text("–")
+        await page.get_by_role("button", name="Back to dub").click()
+        await expect(page.locator(".air-word")).to_contain_text("Confirmed: the dub")
+        await expect(page.locator(".link-word")).to_have_text("Connected")

@@ -4,6 +4,7 @@ const QUIET_MS = 8000; // the server speaks at least every five seconds
 const FIRST_WAIT_MS = 300;
 const LONGEST_WAIT_MS = 4000;
 const ANSWER_MS = 6000;
+const LEND_MS = 1000;
 
 const memory = new Map();
 
@@ -55,6 +56,7 @@ export async function ask(method, path, body, { headers = {}, patience = ANSWER_
   if (body !== undefined) all["Content-Type"] = "application/json";
   let answer;
   let text;
+  const lending = method === "GET" ? 0 : setTimeout(() => feed?.lend(), LEND_MS);
   try {
     answer = await fetch(path, {
       method,
@@ -67,6 +69,9 @@ export async function ask(method, path, body, { headers = {}, patience = ANSWER_
     text = await answer.text(); // it may be cut off there, too
   } catch {
     throw new Refused(0, "The server did not answer: this is not confirmed");
+  } finally {
+    clearTimeout(lending);
+    if (method !== "GET") feed?.resume();
   }
   let document = null;
   try {
@@ -76,6 +81,8 @@ export async function ask(method, path, body, { headers = {}, patience = ANSWER_
   if (!answer.ok) throw new Refused(answer.status, document?.detail ?? `The server answered ${answer.status}`);
   return { status: answer.status, document, etag: answer.headers.get("etag") };
 }
+
+let feed = null;
 
 /** Follows the server. `on`: state, patch, lines, points, levels, connected, lost(since ms), denied. */
 export class Feed {
@@ -89,6 +96,8 @@ export class Feed {
     this.heardAt = 0;
     this.up = false;
     this.wanted = false; // not while somebody has to log in first
+    this.lent = false;
+    feed = this;
     setInterval(() => this.listen(), 1000);
     addEventListener("online", () => this.wanted && this.open());
     document.addEventListener("visibilitychange", () => {
@@ -106,6 +115,7 @@ export class Feed {
   open() {
     clearTimeout(this.timer);
     this.timer = 0;
+    this.lent = false;
     this.source?.close();
     const query = new URLSearchParams();
     if (this.stream) query.set("stream", this.stream);
@@ -136,6 +146,7 @@ export class Feed {
 
   /** Close, say so, and try again: after 0.3 s, then ever more rarely. */
   lose() {
+    this.lent = false;
     this.source?.close();
     this.source = null;
     if (!this.lostAt) this.lostAt = this.heardAt || Date.now();
@@ -162,13 +173,29 @@ export class Feed {
     this.open();
   }
 
+  /** Give the connection to an order that waits for one: with HTTP/1.1 a browser has six to a server, for all its tabs. */
+  lend() {
+    if (!this.source || !this.up) return;
+    this.lent = true;
+    this.source.close();
+    this.source = null;
+  }
+
+  resume() {
+    if (!this.lent) return;
+    const heardAt = this.heardAt;
+    this.open();
+    this.heardAt = heardAt; // a server that does not answer is none the less lost
+  }
+
   listen() {
-    if (this.source && Date.now() - this.heardAt > QUIET_MS) this.lose();
+    if ((this.source || this.lent) && Date.now() - this.heardAt > QUIET_MS) this.lose();
   }
 
   /** Until somebody follows again. */
   stop() {
     this.wanted = false;
+    this.lent = false;
     clearTimeout(this.timer);
     this.timer = 0;
     this.source?.close();
