@@ -402,3 +402,25 @@ async def test_levels_that_have_ended_are_not_shown_as_if_they_stood_still() -> 
         await expect(values.last).to_have_text("–")
         stream.answers = True
         await expect(values.last).not_to_have_text("–")
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (1280, 600), (1024, 768), (800, 1200), (390, 844)])
+async def test_thirty_alarms_and_long_names_leave_room_for_the_controls(size: tuple[int, int]) -> None:
+    source = FakeSource()
+    several(source)
+    long = source.add(FakeStream("a" * 63, ("es", "de", "pt-br")))
+    error = "the far end refused " + "NetStream.Publish.BadName/" * 11
+    long.destinations = {f"{'d' * 30}{n}": ("failed", error) for n in range(30)}
+    async with console_server(source) as (url, _), chromium() as browser:
+        async with opened(browser, f"{url}/#my-show", "Ana", size=size) as page:
+            await expect(page.locator(".alarm").nth(30)).to_be_attached()  # and one of arena's
+            await expect(page.locator(".air-original")).to_be_in_viewport(ratio=1)
+            await expect(page.locator(".streams a[aria-current]")).to_be_in_viewport()
+            cut_off = "(node) => node.scrollWidth > node.clientWidth"
+            assert not await page.locator(".alarms-live").evaluate(cut_off)
+            wide = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert wide[0] <= wide[1], "the page is wider than the screen"
+            if size[0] > 1240:
+                await page.locator(".charts-card").hover()
+                await page.mouse.wheel(0, 1000)
+                await expect(page.locator(".events-card")).to_be_in_viewport(ratio=1)
