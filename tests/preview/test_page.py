@@ -252,6 +252,24 @@ async def _was_not_live(page: Page, after: int) -> bool:
     return bool(await page.evaluate(f"window.messages.slice({after}).some((each) => each.state !== 'live')"))
 
 
+async def test_a_picture_that_stands_still_is_not_called_live(tmp_path: Path) -> None:
+    """Nor while it's asked what there is, which takes its time where the network is away."""
+    async with _scene(tmp_path) as scene:
+        async with publishing(scene.ingest):
+            page = await scene.watching()
+            await until_told(page, "live")
+            answer = asyncio.Event()
+
+            async def late(route: Route) -> None:
+                await answer.wait()
+                await route.abort()
+
+            await page.route(f"**/api/v1/preview/{IN}", late)
+        message = await until_told(page, "connecting", 5)
+        answer.set()
+        assert message["video"] is None
+
+
 async def test_the_parent_turns_the_sound_on_and_off(tmp_path: Path) -> None:
     async with _scene(tmp_path) as scene, publishing(scene.ingest):
         page = await scene.watching("")

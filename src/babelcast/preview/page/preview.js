@@ -111,6 +111,7 @@ async function run() {
       if (view.pictures === "unsupported" && !view.sound) throw await why("The pictures can't be shown.");
       if (shown.state !== "error") show("connecting");
       await watch(view);
+      show("connecting"); // what stands there is no longer live; to ask may take its time
       failures = 0;
     } catch (error) {
       if (!(error instanceof Refused)) console.error(error);
