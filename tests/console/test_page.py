@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -424,3 +425,31 @@ async def test_thirty_alarms_and_long_names_leave_room_for_the_controls(size: tu
                 await page.locator(".charts-card").hover()
                 await page.mouse.wheel(0, 1000)
                 await expect(page.locator(".events-card")).to_be_in_viewport(ratio=1)
+
+
+async def test_a_browser_whose_clock_is_wrong_says_when_by_the_servers() -> None:
+    source = FakeSource()
+    live(source)
+    async with chromium() as browser:
+        page = await browser.new_page()
+        await page.add_init_script("{ const now = Date.now; Date.now = () => now() - 3600_000 }")
+        async with console_server(source) as (url, _):
+            await page.goto(url)
+            await expect(page.locator(".link-word")).to_have_text("Connected")
+            await expect(page.locator(".top-clock")).not_to_be_empty()
+            hour = int((await page.locator(".top-clock").inner_text()).split(":")[0])
+        since = re.compile(f"since ({hour:02}|{(hour + 1) % 24:02}):")
+        await expect(page.locator(".banner.lost")).to_contain_text(since)
+
+
+async def test_what_could_not_be_copied_is_not_said_to_be() -> None:
+    source = FakeSource()
+    newcomer(source)
+    async with console_server(source) as (url, _), chromium() as browser, opened(browser, url) as page:
+        await page.evaluate(
+            "() => { Object.defineProperty(navigator, 'clipboard', { value: undefined });"
+            " document.execCommand = () => false; }"
+        )
+        button = page.get_by_role("button", name="Copy: Server")
+        await button.click()
+        await expect(button).to_have_text("Not copied")

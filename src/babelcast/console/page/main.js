@@ -207,7 +207,7 @@ function disconnected(since) {
   setIcon(linkSign, "alarm");
   attr(link.parentNode, "data-tone", "alarm");
   text(link, "Disconnected");
-  text(lostSinceWord, `Console disconnected since ${clock(since / 1000)}`);
+  text(lostSinceWord, `Console disconnected since ${clock(since / 1000 + page.store.ahead)}`); // as all other times here
   text(lostFor, ` (${duration((Date.now() - since) / 1000)})`);
 }
 

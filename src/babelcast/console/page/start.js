@@ -10,6 +10,7 @@ function copyField(label) {
   const button = h("button", { type: "button", class: "copy", onclick: copy }, icon("copy"), word);
   attr(button, "aria-label", `Copy: ${label}`);
   async function copy() {
+    let done = true;
     try {
       await navigator.clipboard.writeText(value.textContent);
     } catch {
@@ -18,9 +19,9 @@ function copyField(label) {
       range.selectNodeContents(value);
       getSelection().removeAllRanges();
       getSelection().addRange(range);
-      document.execCommand("copy");
+      done = document.execCommand("copy");
     }
-    text(word, "Copied");
+    text(word, done ? "Copied" : "Not copied");
     setTimeout(() => text(word, "Copy"), 1500);
   }
   return { value, node: h("div", { class: "copy-field" }, h("span", { class: "copy-label" }, label), value, button) };
