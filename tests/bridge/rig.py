@@ -136,6 +136,16 @@ def loudness(messages: list[Message]) -> list[int]:
     return [max(abs(each) for each in samples[at : at + 800]) for at in range(0, len(samples), 800)]
 
 
+async def hears(session: Session, *, tone: bool) -> None:
+    """Half a second of the tone, or of silence; how often there was a hole in it is the busy machine's business."""
+    async with asyncio.timeout(20):
+        while True:
+            latest = (await asyncio.to_thread(loudness, list(session.messages)))[-5:]
+            if latest and all((each > 1_000) == tone for each in latest):
+                return
+            await asyncio.sleep(0.2)
+
+
 def arguments_of_children() -> str:
     """Of every process below this one."""
     return "\n".join(children().values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import subprocess
 from collections.abc import AsyncIterator
@@ -13,8 +12,8 @@ from tests.bridge.rig import (
     FPS,
     bridging,
     free_udp_port,
+    hears,
     largest_gap_ms,
-    loudness,
     pictures,
     publisher,
     sounds,
@@ -22,7 +21,7 @@ from tests.bridge.rig import (
     until,
 )
 from tests.e2e.programs import Program, babelcast, program
-from tests.fakes.rtmp_destination import FakeDestination, Session
+from tests.fakes.rtmp_destination import FakeDestination
 
 pytestmark = [pytest.mark.e2e]
 
@@ -56,11 +55,11 @@ async def test_a_producer_dies_and_comes_back_and_it_is_heard_at_the_destination
                 for _ in range(2):
                     producer = _ffmpeg(url)
                     try:
-                        await _hears(session, tone=True)
+                        await hears(session, tone=True)
                     finally:
                         producer.kill()
                         producer.wait()
-                    await _hears(session, tone=False)
+                    await hears(session, tone=False)
                 assert bridge.status().sound.reconnects == 0, "the bridge never lost its source of sound"
         status, seconds = await running.interrupt()
         assert status == 0 and seconds < 5
@@ -69,16 +68,6 @@ async def test_a_producer_dies_and_comes_back_and_it_is_heard_at_the_destination
     assert len(primary.sessions) == 1
     assert largest_gap_ms(pictures(session)[FPS * 2 :]) <= 1_000 // FPS + 1
     assert largest_gap_ms(sounds(session)[100:]) <= 23, "the sound never stops"
-
-
-async def _hears(session: Session, *, tone: bool) -> None:
-    """Half a second of the tone, or of silence; how often there was a hole in it is the busy machine's business."""
-    async with asyncio.timeout(20):
-        while True:
-            latest = (await asyncio.to_thread(loudness, list(session.messages)))[-5:]
-            if latest and all((each > 1_000) == tone for each in latest):
-                return
-            await asyncio.sleep(0.2)
 
 
 async def test_the_tone_command() -> None:
