@@ -183,17 +183,34 @@ async def test_reader_that_is_slow_pauses_the_server_and_loses_nothing() -> None
                 break
 
 
-async def test_stalled_server_fails_the_write_in_time() -> None:
-    class Stalls(Server):
-        def on_publish(self) -> None:
-            super().on_publish()
-            self.flush()
-            assert self.transport is not None
-            self.transport.pause_reading()
+class Stalls(Server):
+    """Takes nothing once it has accepted a publisher."""
 
+    def on_publish(self) -> None:
+        super().on_publish()
+        self.flush()
+        assert self.transport is not None
+        self.transport.pause_reading()
+
+
+async def test_stalled_server_fails_the_write_in_time() -> None:
     async with serve(Stalls()) as url, RtmpClient.connect(f"{url}/live/x/in", io_timeout_s=0.3) as client:
         await client.publish()
         with pytest.raises(RtmpError, match="took no data") as caught:
+            for n in range(1_000):
+                await client.send(Message(MessageType.VIDEO, n, bytes(100_000)))
+    assert caught.value.retryable
+
+
+async def test_a_write_that_the_kernel_gives_up_before_us_is_said_in_the_same_words() -> None:
+    """Both have the same limit. On a busy machine the kernel is first, and '[Errno 110]' was all that was said."""
+    async with serve(Stalls()) as url, RtmpClient.connect(f"{url}/live/x/in", io_timeout_s=20) as client:
+        await client.publish()
+        transport = client._connection._transport
+        assert transport is not None
+        kernels = transport.get_extra_info("socket")
+        kernels.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 200)
+        with pytest.raises(RtmpError, match=r"took no data for 20 s$") as caught:
             for n in range(1_000):
                 await client.send(Message(MessageType.VIDEO, n, bytes(100_000)))
     assert caught.value.retryable

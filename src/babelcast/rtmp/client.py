@@ -173,7 +173,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # A server that has nothing more to play just closes: the end, not an error, once the messages are read.
-        if self._error is None and exc is not None:
+        if self._error is None and isinstance(exc, TimeoutError):  # by detect_dead_peer: our own limit, a moment sooner
+            self._error = RtmpError(f"the RTMP server took no data for {self._io_timeout_s:g} s")
+        elif self._error is None and exc is not None:
             self._error = RtmpError(f"the RTMP connection was lost: {exc}")
         self._ended = True
         self._closed.set()
