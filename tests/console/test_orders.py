@@ -290,3 +290,39 @@ async def test_an_order_gets_through_with_the_page_open_in_six_tabs() -> None:
         await page.get_by_role("button", name="Back to dub").click()
         await expect(page.locator(".air-word")).to_contain_text("Confirmed: the dub")
         await expect(page.locator(".link-word")).to_have_text("Connected")
+
+
+_COUNT_LOSSES = """() => {
+  window.losses = 0;
+  const count = () => (window.losses += document.body.classList.contains("stale"));
+  new MutationObserver(count).observe(document.body, { attributes: true });
+}"""
+
+
+async def test_while_an_order_takes_its_time_the_page_goes_on_telling() -> None:
+    """A bridge that tries its encoders answers after half a minute."""
+    source = FakeSource()
+    several(source)
+    answered = asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        await answered.wait()
+        await route.fulfill(status=503, json={"detail": "no encoder"})
+
+    async with console_server(source) as (url, watch), chromium() as browser:
+        async with opened(browser, f"{url}/#~bridge", "Ana", faults=["503"]) as page:
+            await page.route("**/bridge/restart", slow)
+            restart = page.get_by_role("button", name="Hold to restart")
+            await expect(restart).to_be_enabled()
+            async with page.expect_request("**/bridge/restart"):
+                await restart.hover()
+                await page.mouse.down()
+            await page.mouse.up()
+            await page.evaluate(_COUNT_LOSSES)
+            await asyncio.sleep(1.5)  # by now it has lent its connection to the order
+            source.add(FakeStream("late-show"))
+            watch.poke()
+            await expect(page.get_by_role("link", name="late-show")).to_be_visible()
+            assert await page.evaluate("window.losses") == 0
+            answered.set()
+            await expect(page.locator(".toast")).to_contain_text("no encoder")

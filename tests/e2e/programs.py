@@ -57,6 +57,10 @@ async def until(
         await asyncio.sleep(every_s)
 
 
+STOPPED_S = 15.0
+"""An end takes one or two seconds; where the machine is busy, the three that each program has until it is killed."""
+
+
 @dataclass
 class Program:
     """A running command. ``lines``: what it said so far, on both channels."""

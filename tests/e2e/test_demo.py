@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.programs import Program, babelcast, ffmpeg, program, until
+from tests.e2e.programs import STOPPED_S, Program, babelcast, ffmpeg, program, until
 
 pytestmark = pytest.mark.e2e
 
@@ -94,6 +94,6 @@ async def test_ctrl_c_in_the_middle(tmp_path: Path, cache: Path) -> None:
         status, stop_s = await running.interrupt()
         await running.all_gone(1)
     assert status == 130 and running.lines[-1] == "babelcast: stopped; there is no report", running.text
-    assert stop_s < 5
+    assert stop_s < STOPPED_S
     assert "Traceback" not in running.text and "Error" not in running.text, running.text
     assert not list(tmp_path.glob("babelcast-demo-*")) and not list(tmp_path.glob("report/.work"))

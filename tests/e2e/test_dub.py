@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.programs import babelcast, ffmpeg, free_port, program, until
+from tests.e2e.programs import STOPPED_S, babelcast, ffmpeg, free_port, program, until
 from tests.worker.media import access_units, streams
 
 pytestmark = pytest.mark.e2e
@@ -82,5 +82,5 @@ async def test_ctrl_c_leaves_the_old_file_as_it_was(talk: Path, tmp_path: Path) 
         status, stop_s = await running.interrupt()
         await running.all_gone(1)
     assert status == 130 and "nothing was written" in running.text
-    assert stop_s < 5
+    assert stop_s < STOPPED_S
     assert out.read_text() == "the old one" and [path.name for path in tmp_path.iterdir()] == ["out.mp4"]

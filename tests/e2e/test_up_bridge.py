@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.bridge.rig import PASSPHRASE, SMALL, free_udp_port, publisher
-from tests.e2e.programs import babelcast, config_text, free_port, program, until, up, watching
+from tests.e2e.programs import STOPPED_S, babelcast, config_text, free_port, program, until, up, watching
 
 pytestmark = [pytest.mark.e2e]
 
@@ -54,7 +54,7 @@ async def test_srt_to_bridge_to_dub(tmp_path: Path) -> None:
                 assert (await answer.json())["status"]["state"] == "stopped"
         shown = running.program.text + str(await running.get("/api/v1/bridge"))
         status, seconds = await running.program.interrupt()
-        assert status == 0 and seconds < 8
+        assert status == 0 and seconds < STOPPED_S
         await running.program.all_gone()
     assert PASSPHRASE not in shown
     assert viewer.audio and viewer.longest_gaps()["video dts"] < 1.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.programs import config_text, publishing, until, up
+from tests.e2e.programs import STOPPED_S, config_text, publishing, until, up
 from tests.preview.rig import browsing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
@@ -34,6 +34,6 @@ async def test_source_and_programme(tmp_path: Path, talk: Path) -> None:
             view = await running.get("/api/v1/preview/live/show/out")
             assert (view["pictures"], view["sound"], view["viewers"]) == ("passthrough", True, 1)
         status, seconds = await running.program.interrupt()
-        assert (status, seconds < 8) == (0, True)
+        assert (status, seconds < STOPPED_S) == (0, True)
         await running.program.all_gone()
     assert "view-only-token" not in running.program.text

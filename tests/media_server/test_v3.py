@@ -131,7 +131,7 @@ async def _slow(request: web.Request) -> web.Response:
 
 
 async def _status_500(request: web.Request) -> web.Response:
-    return web.json_response({"error": "terminated"}, status=500)
+    return web.json_response({"error": "too many open files"}, status=500)
 
 
 async def _no_json(request: web.Request) -> web.Response:
@@ -158,6 +158,17 @@ async def test_nobody_listens(free_port: Callable[[], int]) -> None:
     async with V3Client(f"http://127.0.0.1:{free_port()}") as client:
         with pytest.raises(MediaServerError, match="can't be asked"):
             await client.list_paths()
+
+
+@pytest.mark.integration
+async def test_a_path_that_goes_away_while_it_is_asked_about_is_not_there() -> None:
+    """MediaMTX: one in many answers just after a publisher has left."""
+
+    async def ending(_: web.Request) -> web.Response:
+        return web.json_response({"status": "error", "error": "terminated"}, status=500)
+
+    async with api(get_path=ending) as client:
+        assert await client.get_path("live/a/out") is None
 
 
 @pytest.mark.integration

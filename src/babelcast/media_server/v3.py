@@ -121,7 +121,7 @@ class V3Client:
             async with self._session.get(URL(self._base_url + target, encoded=True)) as response:
                 # another program's 404 page is no answer about a path: both servers answer in JSON
                 document: object = await response.json()
-                if response.status == 404 and absent_is_none:
+                if absent_is_none and (response.status == 404 or _is_ending(document)):
                     return None
                 if response.status != 200:
                     raise MediaServerError(f"{self._where()} answered {response.status}{_reason(document)}")
@@ -152,6 +152,11 @@ class V3Client:
 def _first(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def _is_ending(document: object) -> bool:
+    """MediaMTX's answer (500) where the path goes away while it is asked about."""
+    return isinstance(document, dict) and document.get("error") == "terminated"
 
 
 def _reason(document: object) -> str:

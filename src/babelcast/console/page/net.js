@@ -5,6 +5,7 @@ const FIRST_WAIT_MS = 300;
 const LONGEST_WAIT_MS = 4000;
 const ANSWER_MS = 6000;
 const LEND_MS = 1000;
+const BACK_MS = 300;
 
 const memory = new Map();
 
@@ -179,6 +180,7 @@ export class Feed {
     this.lent = true;
     this.source.close();
     this.source = null;
+    setTimeout(() => this.resume(), BACK_MS); // the order has it by now; one that takes long needs no more than that
   }
 
   resume() {
