@@ -10,7 +10,7 @@ from playwright.async_api import Locator, Page, Route, expect
 
 from babelcast.spec import Controls, ControlsPatch
 from tests.e2e.browser import chromium, opened
-from tests.fakes.console_server import FakeSource, FakeStream, console_server, live, several
+from tests.fakes.console_server import FakeSource, FakeStream, console_server, destination_failing, live, several
 
 pytestmark = [pytest.mark.integration, pytest.mark.browser, pytest.mark.timeout(90)]
 
@@ -326,3 +326,43 @@ async def test_while_an_order_takes_its_time_the_page_goes_on_telling() -> None:
             assert await page.evaluate("window.losses") == 0
             answered.set()
             await expect(page.locator(".toast")).to_contain_text("no encoder")
+
+
+async def test_the_second_click_of_two_does_nothing_else() -> None:
+    source = FakeSource()
+    destination_failing(source)
+    source.media_server_error = "connection refused"
+    async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, "Ana") as page:
+        await expect(page.locator(".alarm")).to_have_count(3)
+        box = await page.get_by_role("button", name="Acknowledge").first.bounding_box()
+        assert box is not None
+        at = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        await page.mouse.click(*at)
+        await expect(page.locator(".alarm[data-seen]")).to_have_count(1)  # another one is in its place
+        await page.mouse.move(*at)
+        await page.mouse.down(click_count=2)
+        await page.mouse.up(click_count=2)
+        silence = page.get_by_role("button", name="Silence")
+        await silence.click()
+        await expect(silence).to_have_attribute("aria-pressed", "true")
+        await silence.hover()
+        await page.mouse.down(click_count=2)
+        await page.mouse.up(click_count=2)
+        await silence.focus()
+        await asyncio.sleep(0.5)
+        assert source.streams["my-show"].controls.force == "silence"
+        assert await page.locator(".alarm[data-seen]").count() == 1
+
+
+async def test_a_key_that_is_kept_down_orders_once() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, "Ana") as page:
+        silence = page.get_by_role("button", name="Silence")
+        await silence.focus()
+        await page.keyboard.down("Enter")
+        await expect(silence).to_have_attribute("aria-pressed", "true")
+        await page.keyboard.down("Enter")  # as it repeats itself
+        await asyncio.sleep(0.5)
+        await page.keyboard.up("Enter")
+        assert source.streams["my-show"].controls.force == "silence"

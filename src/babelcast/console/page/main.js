@@ -130,6 +130,14 @@ const onAir = h("div", { class: "stage" }, parts.headline.node, parts.start.node
 const desk = h("div", { class: "desk" }, parts.air.node, parts.mix.node, parts.destinations.node, parts.worker.node, parts.bridge.desk);
 const main = h("main", { class: "board" }, rail, onAir, desk);
 
+// a key that is kept down, and the second click of two, which may meet what has just come there, order nothing
+main.addEventListener("keydown", (event) => {
+  if (event.repeat && event.key === "Enter" && event.target.closest("button")) event.preventDefault();
+});
+main.addEventListener("click", (event) => {
+  if (event.detail > 1 && event.target.closest(".air-other, .switch, .alarm button")) event.stopPropagation();
+}, true);
+
 /** Not by the address: what stands after # in it is the stream that is shown. */
 function toControls(event) {
   event.preventDefault();
