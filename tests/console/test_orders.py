@@ -366,3 +366,23 @@ async def test_a_key_that_is_kept_down_orders_once() -> None:
         await asyncio.sleep(0.5)
         await page.keyboard.up("Enter")
         assert source.streams["my-show"].controls.force == "silence"
+
+
+async def test_a_finger_that_has_held_stop_does_not_start_it_again_as_it_goes() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, _), chromium() as browser:
+        context = await browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+        page = await context.new_page()
+        await page.goto(url)
+        stop = page.get_by_role("button", name="Stop youtube: hold")
+        await stop.evaluate("(button) => button.scrollIntoView({ block: 'center' })")
+        box = await stop.bounding_box()
+        assert box is not None
+        at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        finger = await context.new_cdp_session(page)
+        await finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [at]})
+        await expect(page.get_by_role("button", name="Start youtube")).to_be_visible()  # where the finger is
+        await finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        await asyncio.sleep(0.5)
+        assert source.streams["my-show"].enabled == {"youtube": False}

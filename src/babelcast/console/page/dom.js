@@ -129,6 +129,8 @@ export function holdButton(label, ms, act, about = () => null) {
   button.addEventListener("click", (event) => {
     if (event.detail === 0 && confirm(`${button.getAttribute("aria-label")}?`)) act();
   });
+  // what the browser makes of the touch as it ends would meet the button that has come in this one's place
+  button.addEventListener("touchend", (event) => event.cancelable && event.preventDefault());
   button.addEventListener("contextmenu", (event) => event.preventDefault());
   return button;
 }
