@@ -453,3 +453,15 @@ async def test_what_could_not_be_copied_is_not_said_to_be() -> None:
         button = page.get_by_role("button", name="Copy: Server")
         await button.click()
         await expect(button).to_have_text("Not copied")
+
+
+async def test_a_tab_behind_others_says_in_its_title_what_is_wrong() -> None:
+    source = FakeSource()
+    live(source)
+    async with console_server(source) as (url, watch), chromium() as browser, opened(browser, url, "Ana") as page:
+        await expect(page).to_have_title("my-show: Dub on air")
+        await page.evaluate("() => { window.requestAnimationFrame = () => 0; }")  # as there: no picture is made of it
+        source.streams["my-show"].flows = False
+        source.streams["my-show"].state = "retrying"
+        watch.poke("my-show")
+        await expect(page).to_have_title("(1) my-show: Starting again")

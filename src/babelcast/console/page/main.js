@@ -223,11 +223,15 @@ let pending = false;
 function soon() {
   if (pending) return;
   pending = true;
-  requestAnimationFrame(() => {
+  const once = () => {
+    cancelAnimationFrame(frame);
+    clearTimeout(timer);
     pending = false;
     choose(page.store.state);
     render();
-  });
+  };
+  const frame = requestAnimationFrame(once);
+  const timer = setTimeout(once, 1000); // behind other tabs nothing is drawn, but its title is seen
 }
 
 page.store.on("state", soon);
