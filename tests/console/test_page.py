@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from babelcast.spec import SegmentEntry
+from babelcast.spec import Controls, SegmentEntry
 from tests.e2e.browser import chromium, opened
 from tests.fakes.console_server import (
     FakeSource,
@@ -465,3 +465,15 @@ async def test_a_tab_behind_others_says_in_its_title_what_is_wrong() -> None:
         source.streams["my-show"].state = "retrying"
         watch.poke("my-show")
         await expect(page).to_have_title("(1) my-show: Starting again")
+
+
+async def test_what_lies_between_two_steps_of_a_fader_is_told_as_it_is() -> None:
+    source = FakeSource()
+    live(source)
+    source.streams["my-show"].controls = Controls(delay_s=6.2)
+    async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, "Ana") as page:
+        fader = page.locator(".fader", has_text="Delay")
+        await expect(fader.locator(".fader-value")).to_have_text("6.2 s")
+        await page.get_by_label("Delay", exact=True).press("ArrowRight")
+        await expect(page.locator(".changed")).to_contain_text("Ana")
+        assert source.streams["my-show"].controls.delay_s == 6.5

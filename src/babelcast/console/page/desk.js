@@ -93,8 +93,7 @@ function makeFader(page, label, low, high, step, shown, commit) {
   let held = null; // the stream that it was moved for: what the server says of that one waits
   let last = low;
   const timers = new Map(); // of each stream what is not sent, or not answered yet
-  const paint = () => {
-    const at = Number(input.value);
+  const paint = (at = Number(input.value)) => {
     text(value, shown(at));
     attr(input, "aria-valuetext", shown(at));
     input.style.setProperty("--at", `${((at - low) / (high - low)) * 100}%`);
@@ -135,8 +134,8 @@ function makeFader(page, label, low, high, step, shown, commit) {
       attr(node, "data-wish", null);
     }
     if (held !== null) return;
-    if (Number(input.value) !== at) input.value = at;
-    paint();
+    if (Number(input.value) !== at) input.value = at; // the next step; said is what is
+    paint(at);
   };
   return { node, update, disable: (off) => (input.disabled = off) };
 }
