@@ -103,7 +103,7 @@ async def test_nobody_is_put_before_another_stream_because_theirs_is_gone() -> N
             gone = source.streams.pop("press-conference")  # as after a restart of the server
             watch.poke()
             await expect(page.locator(".streams")).not_to_contain_text("press-conference")
-            await expect(page.locator(".start-card h1")).to_contain_text("press-conference is gone")
+            await expect(page.locator(".start-card h1")).to_contain_text("press-conference is not here now")
             await expect(page.locator(".air-card")).to_be_hidden()
             assert await page.evaluate("location.hash") == "#press-conference"
             source.add(gone)
@@ -386,3 +386,20 @@ async def test_a_finger_that_has_held_stop_does_not_start_it_again_as_it_goes() 
         await finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         await asyncio.sleep(0.5)
         assert source.streams["my-show"].enabled == {"youtube": False}
+
+
+async def test_who_asks_for_a_stream_that_is_not_there_yet_is_put_before_no_other() -> None:
+    """As with a bookmark, or when the page is loaded again while the server begins."""
+    source = FakeSource()
+    several(source)
+    async with console_server(source) as (url, watch), chromium() as browser:
+        async with opened(browser, f"{url}/#evening", "Ana") as page:
+            await expect(page.locator(".start-card h1")).to_have_text("evening is not here now")
+            await expect(page.locator(".copy-value").first).to_have_text("rtmp://127.0.0.1:1935/live/evening")
+            await expect(page.locator(".air-card")).to_be_hidden()
+            source.add(FakeStream("evening"))
+            watch.poke()
+            await shows(page, "evening")
+            await expect(page.locator(".line").first).to_be_visible()
+            await page.evaluate("location.hash = 'morning'")
+            await expect(page.locator(".start-card h1")).to_have_text("morning is not here now")

@@ -17,11 +17,14 @@ import { NAME, makeStart } from "./start.js";
 
 const VERSION = document.querySelector("meta[name=page]").content;
 
+/** `view` where it can be one. */
+const wanted = (view) => (NAME.test(view) || view === "~bridge" ? view : null);
+
 class Page {
   constructor() {
     this.store = new Store();
     this.view = location.hash.slice(1); // a stream's id, ~bridge or ~new
-    this.met = null; // the view that was there already, and whether it has gone since
+    this.met = wanted(this.view); // the view that was asked for or shown, and whether it is not there now
     this.gone = false;
     this.language = null;
     this.busy = Promise.resolve();
@@ -43,6 +46,7 @@ class Page {
   turn(view) {
     if (view === this.view) return;
     this.view = view;
+    this.met = wanted(view);
     this.gone = false;
     this.language = null;
     this.feed.follow(this.stream ? view : null);
@@ -160,7 +164,7 @@ function choose(state) {
     return;
   }
   page.gone = page.met === page.view;
-  if (page.gone) return; // nobody is put before another stream because theirs is gone
+  if (page.gone) return; // nobody is put before another stream because theirs is not there
   const first = live[0] ?? Object.values(state.streams)[0];
   page.view = first ? first.id : "~new";
   history.replaceState(null, "", `#${page.view}`);

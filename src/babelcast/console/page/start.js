@@ -48,12 +48,13 @@ export function makeStart(page) {
   );
   const update = () => {
     const stream = page.stream;
-    const wanted = stream?.id ?? name.value.trim();
+    const missing = page.gone && NAME.test(page.view) ? page.view : null;
+    const wanted = stream?.id ?? missing ?? name.value.trim();
     const good = NAME.test(wanted);
-    show(naming, stream === null);
+    show(naming, stream === null && !missing);
     text(wrong, good ? "" : "Small letters, digits, - and _; it begins with a letter or digit.");
     show(wrong, !good);
-    text(title, stream ? `Put ${stream.id} on air` : page.gone && page.view !== "~bridge" ? `${page.view} is gone` : "Put a stream on air");
+    text(title, stream ? `Put ${stream.id} on air` : missing ? `${missing} is not here now` : "Put a stream on air");
     const known = stream?.publish ?? Object.values(page.store.state.streams)[0]?.publish ?? page.store.state.server.publish;
     const host = known.host ?? (location.hostname.includes(":") ? `[${location.hostname}]` : location.hostname);
     text(server.value, good ? `rtmp://${host}:${known.port}/live/${wanted}` : "–");
