@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import wave
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -120,3 +122,24 @@ def test_what_is_refused_says_why(tmp_path: Path) -> None:
     dumps.stop()
     dumps.start(DumpSpec(), 0)
     dumps.stop()
+
+
+def test_of_two_who_begin_at_once_one_is_refused(tmp_path: Path) -> None:
+    both = threading.Barrier(2)
+
+    class Slow(Dumps):
+        @property
+        def wanted(self) -> bool:
+            found = super().wanted
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.3)
+            return found
+
+    dumps, before = Slow(tmp_path, ("source",)), set(threading.enumerate())
+    with ThreadPoolExecutor(2) as threads:
+        begun = [threads.submit(dumps.start, DumpSpec(seconds=1), 0) for _ in range(2)]
+    assert [isinstance(each.exception(), ControlsError) for each in begun].count(True) == 1
+    with ThreadPoolExecutor(2) as threads:
+        ended = [threads.submit(dumps.stop) for _ in range(2)]
+    assert [each.result().active for each in ended] == [False, False]
+    assert set(threading.enumerate()) <= before

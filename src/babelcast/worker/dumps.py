@@ -62,6 +62,8 @@ class Dumps:
         self._stems = stems
         self._open_file = open_file or (lambda path: path.open("wb"))
         self._writer: _Writer | None = None
+        self._order = threading.Lock()
+        """Requests come in threads: one after the other."""
 
     @property
     def wanted(self) -> bool:
@@ -70,30 +72,32 @@ class Dumps:
 
     def start(self, spec: DumpSpec, position: int) -> DumpStatus:
         """From the next whole second of the source timeline after ``position`` on. Raises ControlsError."""
-        if self._folder is None:
-            raise ControlsError("this worker has no folder to write to (it was started without --spec)", 409)
-        if self.wanted:
-            raise ControlsError("a dump is being written already", 409)
-        size = _HEADER_BYTES + spec.seconds * RATE * _FRAME
-        least = 2 * size * len(self._stems)
-        if spec.keep_bytes < least:
-            raise ControlsError(f"keep_bytes: two files of each of {len(self._stems)} need {least} bytes", 422)
-        begin = -(-position // RATE) * RATE
-        self._writer = _Writer(self._folder, spec, begin, size, self._open_file)
-        self._writer.start()
-        log.info("audio dump begins", extra={"stage": "dump", "folder": str(self._folder)})
-        return self.status()
+        with self._order:
+            if self._folder is None:
+                raise ControlsError("this worker has no folder to write to (it was started without --spec)", 409)
+            if self.wanted:
+                raise ControlsError("a dump is being written already", 409)
+            size = _HEADER_BYTES + spec.seconds * RATE * _FRAME
+            least = 2 * size * len(self._stems)
+            if spec.keep_bytes < least:
+                raise ControlsError(f"keep_bytes: two files of each of {len(self._stems)} need {least} bytes", 422)
+            begin = -(-position // RATE) * RATE
+            self._writer = _Writer(self._folder, spec, begin, size, self._open_file)
+            self._writer.start()
+            log.info("audio dump begins", extra={"stage": "dump", "folder": str(self._folder)})
+            return self.status()
 
     def stop(self) -> DumpStatus:
         """End it; what has come so far is written. Waits a second at most."""
-        if self._writer is not None:
-            self._writer.end()
-            log.info("audio dump ended", extra={"stage": "dump"})
-            self._writer.join(1.0)
-        found = self.status()
-        if self._writer is not None and self._writer.error is None:
-            self._writer = None
-        return found.model_copy(update={"active": False})
+        with self._order:
+            if self._writer is not None:
+                self._writer.end()
+                log.info("audio dump ended", extra={"stage": "dump"})
+                self._writer.join(1.0)
+            found = self.status()
+            if self._writer is not None and self._writer.error is None:
+                self._writer = None
+            return found.model_copy(update={"active": False})
 
     def take(self, stem: str, position: int, pcm: bytes) -> None:
         """``pcm``: S16LE stereo at this sample of the source timeline. Costs next to nothing while there is no dump."""
