@@ -175,6 +175,7 @@ async def test_nobody_listens_and_then_somebody_does(
         assert "can't connect" in str(status.last_error)
         assert status.bytes_sent == 0
         assert caplog.text.count("next attempt in") == 1, "the same is not said at every attempt"
+        await _programme_has_passed(relay, 20)
         async with third.listening():
             await reaches(handler, "live")
             await until(lambda: len(third.sessions[0].messages) > 20)
@@ -299,6 +300,18 @@ async def _record(url: str, out: list[Message]) -> None:
         await client.play()
         async for message in client.messages():
             out.append(message)
+
+
+async def _programme_has_passed(relay: Relay, number: int) -> None:
+    """Its picture of that number is on air."""
+    seen: list[Message] = []
+    reading = asyncio.create_task(_until_playable(lambda: _record(f"{relay.rtmp_url}/{PATH}", seen)))
+    shown = (MessageType.VIDEO, 1)
+    try:
+        await until(lambda: any(number_of(m) > number for m in seen if (m.type, m.payload[1]) == shown))
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def _until_playable(play: Callable[[], Awaitable[None]]) -> None:
