@@ -147,3 +147,17 @@ async def test_a_programme_that_is_over_is_not_kept() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await feed.wait()
+
+
+async def test_who_waits_after_the_last_was_taken_waits_for_the_next() -> None:
+    """A destination that is lost as it gets the last of a programme is not connected again for nothing."""
+    feed = Feed()
+    feed.begin_session()
+    fill(feed, [*headers(), picture(0, 0)])
+    await feed.get()
+    waiting = asyncio.create_task(feed.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    fill(feed, [picture(1, 40)])
+    async with asyncio.timeout(1):
+        await waiting

@@ -153,13 +153,13 @@ class Feed:
 
     async def wait(self) -> None:
         """Until there is something to send. Cancellation-safe."""
-        await self._arrived.wait()
-
-    async def get(self) -> Item:
-        """The next item. Cancellation-safe: an item is taken only when it is returned."""
         while not self._items:
             self._arrived.clear()
             await self._arrived.wait()
+
+    async def get(self) -> Item:
+        """The next item. Cancellation-safe: an item is taken only when it is returned."""
+        await self.wait()
         item = self._items.popleft()
         self._bytes -= len(item.message.payload)
         return item
