@@ -75,11 +75,12 @@ def reader(program: str, url: str, file: Path) -> list[str]:
     return ["gst-launch-1.0", "-q", "rtmp2src", f"location={url}", "!", "filesink", f"location={file}"]
 
 
-async def until_online(relay: Relay) -> None:
+async def until_online(relay: Relay, *, sent: int = 0) -> None:
+    """And so many bytes have gone to readers."""
     client = RelayClient(relay.api_url, relay.rtmp_url)
     try:
         async with asyncio.timeout(10):
-            while await client.get_path(PATH) is None:
+            while (path := await client.get_path(PATH)) is None or path.bytes_out < sent:
                 await asyncio.sleep(0.02)
     finally:
         await client.aclose()
@@ -133,7 +134,7 @@ async def test_publisher_that_is_killed_ends_its_readers_and_another_takes_over(
             async with running(*publisher("ffmpeg", clip, url)) as source:
                 await until_online(relay)
                 async with running(*reader("ffmpeg", url, tmp_path / f"{attempt}.flv")) as player:
-                    await asyncio.sleep(1.0)
+                    await until_online(relay, sent=clip.stat().st_size // 3)
                     source.send_signal(signal.SIGKILL)
                     async with asyncio.timeout(5):
                         await player.wait()
