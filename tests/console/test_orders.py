@@ -227,6 +227,7 @@ async def test_what_no_worker_has_is_not_on_air() -> None:
             stream.state = "retrying"  # it does not answer
             watch.poke("my-show")
             await expect(page.locator(".headline-title")).to_have_text("Starting again")
+            await expect(page.locator(".air-word")).to_have_text("Starting again")
             await page.get_by_role("button", name="Original audio now").click()
             await expect(page.locator(".air-word")).to_contain_text("the worker has not got it yet")
             await expect(page.locator(".air-original")).not_to_contain_text("is on air")

@@ -68,7 +68,7 @@ export function makeAir(page) {
       button.disabled = !live;
     }
     const fallback = live && stream.targets[page.language]?.fallback;
-    attr(word, "data-tone", wrong ? "alarm" : wish ? "busy" : forced || fallback ? "notice" : "ok");
+    attr(word, "data-tone", wrong ? "alarm" : wish || (live && stream.in_force === undefined) ? "busy" : forced || fallback ? "notice" : "ok");
     text(word, sentence(stream, live, forced, wrong));
   };
   /** What there is to say while the worker is not known to have what is set. */
@@ -77,6 +77,7 @@ export function makeAir(page) {
     if (wrong) return `Not confirmed: ${wrong.why}`;
     if (!live) return "Off air";
     if (wish) return "Requested; waiting for the server";
+    if (!forced && stream.in_force === undefined) return stream.headline.title; // no worker that would say what is on air
     const fallen = stream.targets[page.language];
     if (!forced && fallen?.fallback) return `Fallback on air: ${MODES[fallen.fallback].toLowerCase()}${late(stream)}`;
     const by = forced && stream.forced ? ` · ${stream.forced.by}, ${clock(stream.forced.at_s)}` : "";
