@@ -404,3 +404,27 @@ async def test_who_asks_for_a_stream_that_is_not_there_yet_is_put_before_no_othe
             await expect(page.locator(".line").first).to_be_visible()
             await page.evaluate("location.hash = 'morning'")
             await expect(page.locator(".start-card h1")).to_have_text("morning is not here now")
+
+
+async def test_the_order_that_was_given_last_is_the_one_that_holds() -> None:
+    """None waits for another; an earlier one can be held up on its way, and come after it."""
+    source = FakeSource()
+    live(source)
+    stream = source.streams["my-show"]
+    async with console_server(source) as (url, _), chromium() as browser, opened(browser, url, "Ana") as page:
+        overtaken = asyncio.Event()
+
+        async def held_up(route: Route) -> None:
+            if "silence" in (route.request.post_data or ""):
+                await overtaken.wait()
+            await route.continue_()
+
+        await page.route("**/controls", held_up)
+        await page.get_by_role("button", name="Silence").click()
+        await page.get_by_role("button", name="Original audio now").click()
+        await expect(page.locator(".air-original")).to_have_attribute("aria-pressed", "true")
+        overtaken.set()
+        await expect(page.locator(".events")).to_contain_text("silence on air")
+        await expect(page.locator(".air-word")).to_contain_text("Confirmed: original")
+        assert stream.controls.force == "original"
+        assert stream.controls.revision == 3

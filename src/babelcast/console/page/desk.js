@@ -24,20 +24,35 @@ export function makeAir(page) {
 
   let wish = null;
   let failed = null; // what was not confirmed, until the server has told of another change there
-  const force = async (mode) => {
-    const { id, controls } = page.stream;
-    const asked = (wish = { mode, stream: id, revision: Infinity });
-    failed = null;
+  const given = new Map(); // of each stream the orders on their way: how many, the last, the highest revision so far
+  const force = async (mode, id = page.stream.id) => {
+    const before = page.store.state.streams[id]?.controls.revision ?? 0;
+    const asked = { mode, stream: id, revision: Infinity };
+    const orders = given.get(id) ?? { open: 0, last: null, top: 0 };
+    given.set(id, orders);
+    orders.open += 1;
+    orders.last = asked;
+    if (page.stream?.id === id) {
+      wish = asked;
+      failed = null;
+    }
     update();
     try {
       asked.revision = (await page.change({ force: mode }, { match: false, id })).revision;
+      orders.top = Math.max(orders.top, asked.revision);
     } catch (error) {
       if (wish === asked) {
         wish = null;
         const now = page.stream.controls; // the feed may have told of it, though no answer came
-        const done = now.revision > controls.revision && (now.force ?? "none") === mode;
+        const done = now.revision > before && (now.force ?? "none") === mode;
         failed = done ? null : { stream: id, revision: now.revision, why: error.message };
       } else say(`${id}: ${error.message}`); // something else has been ordered, or another stream is shown
+    }
+    orders.open -= 1;
+    if (orders.open === 0) {
+      given.delete(id);
+      // none waits for another, so an earlier one can have come after the last, which is what is wanted
+      if (orders.last.revision < orders.top) return force(orders.last.mode, id);
     }
     update();
   };
