@@ -207,11 +207,18 @@ async def test_an_order_that_fails_late_does_not_speak_for_the_one_after_it() ->
 async def test_on_a_phone_the_button_says_of_which_stream_it_is_and_that_it_failed() -> None:
     source = FakeSource()
     several(source)
+    source.add(FakeStream("long")).controls = Controls(revision=1, force="original")
+    source.note("controls_changed", "long", f"{'W' * 40}: force original (revision 1)")
     async with console_server(source) as (url, _), chromium() as browser:
         async with opened(browser, f"{url}/#my-show", "Ana", size=(390, 844), faults=["ERR_FAILED"]) as page:
             await page.route("**/controls", lambda route: route.abort())
             button = page.locator(".air-original")
             await expect(button).to_contain_text("my-show")
+            await page.evaluate("location.hash = 'long'")
+            await expect(button).to_contain_text("W, ")  # and who has chosen it
+            await expect(page.get_by_role("button", name="Back to dub")).to_be_in_viewport(ratio=1)
+            await page.evaluate("location.hash = 'my-show'")
+            await expect(button).to_contain_text("one tap")
             await button.click()
             await expect(button).to_contain_text("Not confirmed")
             await expect(button).to_be_in_viewport(ratio=1)
@@ -228,6 +235,7 @@ async def test_what_no_worker_has_is_not_on_air() -> None:
             watch.poke("my-show")
             await expect(page.locator(".headline-title")).to_have_text("Starting again")
             await expect(page.locator(".air-word")).to_have_text("Starting again")
+            await expect(page.locator(".way-help")).to_have_text("Starting again: the worker failed")
             await page.get_by_role("button", name="Original audio now").click()
             await expect(page.locator(".air-word")).to_contain_text("the worker has not got it yet")
             await expect(page.locator(".air-original")).not_to_contain_text("is on air")

@@ -81,9 +81,11 @@ export function makeWay(page) {
       const steps = Object.values(page.stream?.steps ?? {}).sort((a, b) => a.rank - b.rank);
       keyed(list, steps.map((step) => [step.key, step]), item);
       const first = steps.find((step) => step.state === "problem") ?? steps.find((step) => step.state === "waiting") ?? steps.find((step) => step.state === "notice");
-      text(help, first ? `${first.title}: ${first.help}` : "Everything works, from the encoder to the destinations.");
+      const { title, detail } = page.stream?.headline ?? {};
+      const unknown = steps.some((step) => step.state === "off"); // no worker that would say
+      text(help, first ? `${first.title}: ${first.help}` : unknown ? `${title}: ${detail}` : "Everything works, from the encoder to the destinations.");
       attr(help, "title", help.textContent);
-      attr(help, "data-state", first?.state ?? "ok");
+      attr(help, "data-state", first?.state ?? (unknown ? "off" : "ok"));
     },
   };
 }
