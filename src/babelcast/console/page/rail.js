@@ -46,7 +46,11 @@ export function makeStreams(page) {
       items.push(["~new", { name: "Connect an encoder", title: "address and key", tone: "quiet", icon: "plus", alarms: 0 }]);
       keyed(list, items, item);
       const shown = list.querySelector("[aria-current]");
-      if (shown && inSight !== page.view) list.scrollLeft = shown.offsetLeft - list.offsetLeft; // on a phone they are in a row
+      if (shown && inSight !== page.view) {
+        list.scrollLeft = shown.offsetLeft - list.offsetLeft; // on a phone they are in a row
+        const at = shown.offsetTop - node.offsetTop;
+        if (at < node.scrollTop || at + shown.offsetHeight > node.scrollTop + node.clientHeight) node.scrollTop = at - node.clientHeight / 2;
+      }
       inSight = page.view;
     },
   };
