@@ -20,7 +20,7 @@ from tests.bridge.rig import (
     to,
     until,
 )
-from tests.e2e.programs import Program, babelcast, program
+from tests.e2e.programs import STOPPED_S, Program, babelcast, program
 from tests.fakes.rtmp_destination import FakeDestination
 
 pytestmark = [pytest.mark.e2e]
@@ -62,7 +62,7 @@ async def test_a_producer_dies_and_comes_back_and_it_is_heard_at_the_destination
                     await hears(session, tone=False)
                 assert bridge.status().sound.reconnects == 0, "the bridge never lost its source of sound"
         status, seconds = await running.interrupt()
-        assert status == 0 and seconds < 5
+        assert status == 0 and seconds < STOPPED_S
         await running.all_gone()
     assert _TOKEN not in running.text
     assert len(primary.sessions) == 1
@@ -81,7 +81,7 @@ async def test_the_tone_command() -> None:
         async with program(*babelcast("audio", "tone", url), env={"AUDIO_TOKEN": _TOKEN}) as endless:
             await running.says("a producer is heard.*\n(.*\n)*.*a producer is heard")
             status, seconds = await endless.interrupt()
-            assert status == 0 and seconds < 3
+            assert status == 0 and seconds < STOPPED_S
     async with program(*babelcast("audio", "tone", "http://127.0.0.1:1")) as nobody:
         assert await nobody.ends() == 1
     assert "gone or does not answer" in nobody.text
