@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from babelcast.errors import IngestError, PublishError
 from babelcast.gst.ingest import IngestPipeline, describe_video, is_live
 from babelcast.gst.publish import PublishPipeline, is_live_output
-from babelcast.gst.runtime import missing_elements, system_clock, version
+from babelcast.gst.runtime import Gst, missing_elements, system_clock, version
 from tests.worker.media import make_clip
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
@@ -95,3 +99,41 @@ def test_runtime() -> None:
     assert system_clock().get_time() > 0
     caps = "video/x-h264, profile=(string)high, width=(int)1280, height=(int)720, framerate=(fraction)30/1"
     assert describe_video(caps) == "H.264 high 1280x720 30/1"
+
+
+@contextlib.asynccontextmanager
+async def taken_and_never_answered() -> AsyncIterator[str]:
+    """The address of an RTMP server that takes the connection and says nothing."""
+
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+
+    connections: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    try:
+        yield f"rtmp://127.0.0.1:{server.sockets[0].getsockname()[1]}/live/x/out"
+    finally:
+        for writer in connections:
+            writer.close()
+        server.close()
+
+
+@pytest.mark.parametrize("how", ["finish", "stop"])
+async def test_an_output_that_is_given_up_as_it_ends_is_closed_all_the_same(how: str) -> None:
+    """One that is dropped while it plays aborts the process: see bridge.change_state."""
+    async with taken_and_never_answered() as url:
+        output = PublishPipeline(url, with_video=False, audio_bitrate=64_000, base_time_ns=system_clock().get_time())
+        output.start()
+        pipeline = output._pipeline
+        if how == "finish":
+            ending: asyncio.Task[Any] = asyncio.create_task(output.finish(30))
+            await asyncio.sleep(0.1)  # it waits for the last byte to be out
+        else:  # while every thread that could close it is busy
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+            asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.3)
+            ending = asyncio.create_task(output.stop())
+            await asyncio.sleep(0)
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
+        assert ending.cancelled()
+        assert pipeline.get_state(0).state == Gst.State.NULL

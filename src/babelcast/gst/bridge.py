@@ -14,6 +14,7 @@ Bytes and timestamps are copied out of the sample here (PyGObject gives the memo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -124,3 +125,17 @@ def poll_end(bus: Any, spare: Callable[[Any, str], bool] | None = None) -> End |
         if spare is None or not spare(message.src, error.message):
             return End(error.message, debug or "")
     return None
+
+
+async def change_state(pipeline: Any, state: Any) -> Any:
+    """Set the state on a thread, and give what GStreamer says of it. Who is cancelled meanwhile leaves once it is set.
+
+    A pipeline that is dropped before it is NULL takes the process along: the thread of GStreamer 1.22's rtmp2 elements
+    then frees its own element with that one's lock held, and ``g_mutex_clear`` aborts.
+    """
+    change = asyncio.get_running_loop().run_in_executor(None, pipeline.set_state, state)
+    try:
+        return await asyncio.shield(change)
+    except asyncio.CancelledError:
+        await asyncio.wait([change])
+        raise

@@ -6,7 +6,6 @@ makes another one. Pads come and go by themselves: a source without sound or wit
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import re
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from babelcast.errors import IngestError, UnsupportedMediaError
-from babelcast.gst.bridge import End, Packet, SinkReader, poll_end
+from babelcast.gst.bridge import End, Packet, SinkReader, change_state, poll_end
 from babelcast.gst.downmix import follow_channels
 from babelcast.gst.runtime import Gst, system_clock
 
@@ -154,7 +153,7 @@ class IngestPipeline:
         if scheme.startswith("rtmp"):
             self._keep_out_enhanced_rtmp(source)
         self._handler = self._demux.connect("pad-added", self._on_pad_added)
-        result = await asyncio.to_thread(self._pipeline.set_state, Gst.State.PLAYING)
+        result = await change_state(self._pipeline, Gst.State.PLAYING)
         if result == Gst.StateChangeReturn.FAILURE:
             end = poll_end(self._pipeline.get_bus()) or End("the pipeline did not start")
             self._end = _in_words(end, scheme)
@@ -166,7 +165,7 @@ class IngestPipeline:
         self._stopping = True
         # a signal that stays connected keeps the pipeline, and so its sockets and eventfds, alive for ever
         self._demux.disconnect(self._handler)
-        await asyncio.to_thread(self._pipeline.set_state, Gst.State.NULL)
+        await change_state(self._pipeline, Gst.State.NULL)
         self._pipeline = self._demux = self._video = self._audio = self._audio_branch = None
 
     def pull_video(self, limit: int = 1_000) -> list[Packet]:

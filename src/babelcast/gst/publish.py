@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from babelcast.errors import PublishError
-from babelcast.gst.bridge import End, buffer_of, poll_end
+from babelcast.gst.bridge import End, buffer_of, change_state, poll_end
 from babelcast.gst.runtime import NONE_NS, Gst, system_clock
 from babelcast.units import NS_PER_MS, NS_PER_S, AccessUnit, samples_to_ns
 
@@ -216,11 +216,13 @@ class PublishPipeline:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         end = None
-        while end is None and loop.time() < deadline:
-            end = self.poll_end()
-            if end is None:
-                await asyncio.sleep(0.02)
-        await self.stop()
+        try:
+            while end is None and loop.time() < deadline:
+                end = self.poll_end()
+                if end is None:
+                    await asyncio.sleep(0.02)
+        finally:
+            await self.stop()
         if end is not None and end.error:
             raise PublishError(f"the output could not be finished: {end.error}")
         return end is not None
@@ -229,5 +231,5 @@ class PublishPipeline:
         """Close at once, without EOS. Idempotent."""
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
-            await asyncio.to_thread(pipeline.set_state, Gst.State.NULL)
+            await change_state(pipeline, Gst.State.NULL)
             self._video = self._audio = self._sink = None
