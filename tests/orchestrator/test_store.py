@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from babelcast.errors import BabelcastError, ConfigError
 from babelcast.orchestrator import store as store_module
-from babelcast.orchestrator.store import Store
+from babelcast.orchestrator.store import AsyncStore, Store
 
 pytestmark = pytest.mark.unit
 
@@ -74,3 +76,25 @@ def test_an_address_that_means_nothing_is_refused() -> None:
 def test_a_database_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     with pytest.raises(BabelcastError, match="can't be opened"):
         Store(f"sqlite:///{tmp_path / 'missing' / 'a.db'}")
+
+
+async def test_one_that_is_given_up_is_over_before_the_next_begins() -> None:
+    """Two threads on one connection, or one whose connection is closed, take the process along."""
+    began, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def first(_: Store) -> None:
+        began.set()
+        go_on.wait(10)
+        order.append("first")
+
+    store = AsyncStore(Store("sqlite://"))
+    given_up = asyncio.create_task(store.call(first))
+    while not began.is_set():
+        await asyncio.sleep(0.01)
+    given_up.cancel()
+    second = asyncio.create_task(store.call(lambda _: order.append("second")))
+    await asyncio.wait([given_up, second], timeout=0.2)
+    go_on.set()
+    await asyncio.gather(given_up, second, return_exceptions=True)
+    assert given_up.cancelled() and order == ["first", "second"]

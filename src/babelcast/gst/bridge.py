@@ -14,12 +14,12 @@ Bytes and timestamps are copied out of the sample here (PyGObject gives the memo
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from babelcast.gst.runtime import NONE_NS, Gst
+from babelcast.threads import to_its_end
 
 _TIME = Gst.Format.TIME
 _DELTA_UNIT = Gst.BufferFlags.DELTA_UNIT
@@ -133,9 +133,4 @@ async def change_state(pipeline: Any, state: Any) -> Any:
     A pipeline that is dropped before it is NULL takes the process along: the thread of GStreamer 1.22's rtmp2 elements
     then frees its own element with that one's lock held, and ``g_mutex_clear`` aborts.
     """
-    change = asyncio.get_running_loop().run_in_executor(None, pipeline.set_state, state)
-    try:
-        return await asyncio.shield(change)
-    except asyncio.CancelledError:
-        await asyncio.wait([change])
-        raise
+    return await to_its_end(pipeline.set_state, state)

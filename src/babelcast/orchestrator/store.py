@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import sqlalchemy as sa
 
 from babelcast.errors import BabelcastError, ConfigError
+from babelcast.threads import to_its_end
 
 SCHEMA_VERSION = 1
 MAX_EVENTS = 10_000
@@ -211,11 +212,12 @@ class AsyncStore:
         self._order = asyncio.Lock()
 
     async def call(self, method: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
-        """``await store.call(Store.add_event, …)``. Not undone by cancellation once it has begun. Raises
-        BabelcastError (retryable) when the database fails."""
+        """``await store.call(Store.add_event, …)``. Not undone by cancellation once it has begun, and over when this
+        is: a connection that is used or closed under another thread takes the process along. Raises BabelcastError
+        (retryable) when the database fails."""
         async with self._order:
             try:
-                return await asyncio.to_thread(method, self._store, *args, **kwargs)
+                return await to_its_end(method, self._store, *args, **kwargs)
             except sa.exc.SQLAlchemyError as error:
                 cause = getattr(error, "orig", None) or type(error).__name__
                 raise BabelcastError(f"the state database failed: {cause}", retryable=True) from error
