@@ -105,6 +105,13 @@ def test_no_config_file(tmp_path: Path) -> None:
     assert "no such config file" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_worker_does_its_sums_on_one_thread() -> None:
+    """OpenBLAS would take every core for the shortest product."""
+    script = "from babelcast.cli import worker; import numpy, os; print(len(os.listdir('/proc/self/task')))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "1"
+
+
 def test_no_such_command() -> None:
     done = babelcast("dubb")
     assert done.returncode == 2

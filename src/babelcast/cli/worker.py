@@ -14,6 +14,10 @@ from babelcast.errors import ConfigError
 from babelcast.process import write_exit
 from babelcast.spec import WorkerSpec
 
+# Before numpy is loaded: its OpenBLAS shares even the shortest product among all cores, and waits for them in a loop.
+# A worker without separation cost four times as much on two cores (bench/worker.py).
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 _EXIT_NEVER = 64
 _KEYS = {"gemini-live": "GEMINI_API_KEY", "openai-realtime": "OPENAI_API_KEY"}
 
