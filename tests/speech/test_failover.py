@@ -24,6 +24,7 @@ from babelcast.speech.base import (
     SegmentEvent,
     SpeechBackend,
     SpeechEvent,
+    SpeechSession,
     SpeechTarget,
     UsageEvent,
 )
@@ -442,17 +443,23 @@ def test_which_error_is_told() -> None:
     assert hopeful([final]) is final
 
 
+async def with_two_open(a: ToldBackend, b: ToldBackend) -> tuple[SpeechSession, Take, asyncio.Task[Take]]:
+    """``b`` speaks, and ``a``, which is better and up again, is open beside it."""
+    a.error = SpeechUnavailableError("down")
+    session = await FailoverBackend([Member(a), Member(b)], clock=LoopClock()).open(TARGET)
+    a.error = None
+    take = Take()
+    listening = asyncio.create_task(listen(session, take))
+    await play(session, sound([], 21.5))
+    assert [each.ended for each in a.sessions] == [False]
+    return session, take, listening
+
+
 def test_aclose_is_quick_also_with_two_open() -> None:
     a, b = ToldBackend("a"), ToldBackend("b")
 
     async def main() -> None:
-        a.error = SpeechUnavailableError("down")
-        session = await FailoverBackend([Member(a), Member(b)], clock=LoopClock()).open(TARGET)
-        a.error = None
-        take = Take()
-        listening = asyncio.create_task(listen(session, take))
-        await play(session, sound([], 21.5))
-        assert [each.ended for each in a.sessions] == [False]
+        session, take, listening = await with_two_open(a, b)
         async with asyncio.timeout(1.0):
             await session.aclose()
         assert a.sessions[0].ended and b.sessions[0].ended
@@ -466,13 +473,7 @@ def test_the_one_beside_is_told_of_the_end_that_the_other_dies_in() -> None:
     a, b = ToldBackend("a"), ToldBackend("b")
 
     async def main() -> None:
-        a.error = SpeechUnavailableError("down")
-        session = await FailoverBackend([Member(a), Member(b)], clock=LoopClock()).open(TARGET)
-        a.error = None
-        take = Take()
-        listening = asyncio.create_task(listen(session, take))
-        await play(session, sound([], 21.5))
-        assert [each.ended for each in a.sessions] == [False]
+        session, take, listening = await with_two_open(a, b)
         finishing = asyncio.create_task(session.finish())
         await asyncio.sleep(0.5)
         b.down()

@@ -36,11 +36,11 @@ export const me = {
 };
 
 const SESSION = "api/v1/session";
-const denied = new Set();
+let denied = () => {};
 
 /** `told()` when an order was refused because nobody is logged in. */
 export function onDenied(told) {
-  denied.add(told);
+  denied = told;
 }
 
 export class Refused extends Error {
@@ -78,7 +78,7 @@ export async function ask(method, path, body, { headers = {}, patience = ANSWER_
   try {
     document = JSON.parse(text);
   } catch { /* another program's error page says nothing to us */ }
-  if (answer.status === 401 && path !== SESSION) for (const told of denied) told();
+  if (answer.status === 401 && path !== SESSION) denied();
   if (!answer.ok) throw new Refused(answer.status, document?.detail ?? `The server answered ${answer.status}`);
   return { status: answer.status, document, etag: answer.headers.get("etag") };
 }
